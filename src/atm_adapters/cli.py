@@ -1,0 +1,197 @@
+"""The ``atm`` command: parse, call the core, print.
+
+Results go to standard output, messages to standard error. What only some commands need is imported
+by those, so that the others start fast.
+"""
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from atm_adapters.stores import KNOWN_STORES, Store, default_store, open_store
+from atm_core import Account, AtmError, check_balance, deposit, open_account, withdraw
+
+app = typer.Typer(
+    name="atm",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Keep account balances: read, deposit, withdraw, exact to the cent.",
+    epilog="""
+Examples:
+
+- `atm balance 0`
+- `atm deposit 0 100`
+- `atm withdraw 0 50.25 --key order-1234`
+- `atm serve`
+
+Exit codes: 0 done; 2 wrong usage, or an invalid amount or account number; 3 refused (unknown account,
+account exists already, key reused, balance out of range); 4 store unavailable.
+""",
+)
+
+AccountNumber = Annotated[str, typer.Argument(help="1 to 64 of A-Z a-z 0-9 _ -", metavar="ACCOUNT", show_default=False)]
+Amount = Annotated[
+    str,
+    typer.Argument(help="In the currency's major unit, such as 100 or 10.25.", metavar="AMOUNT", show_default=False),
+]
+Key = Annotated[
+    str | None,
+    typer.Option(help="Idempotency key: asked for again under the same key, nothing moves.", metavar="KEY"),
+]
+AsJson = Annotated[bool, typer.Option("--json", help='Print {"account_number": …, "balance": …}.')]
+StoreUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--store",
+        envvar="ATM_STORE",
+        metavar="URL",
+        help=f"Where the accounts are: {KNOWN_STORES}. By default a SQLite file in your user data folder.",
+        show_default=False,
+    ),
+]
+
+
+class LogLevel(StrEnum):
+    """The levels of ``logging`` that make sense on a console."""
+
+    debug = "debug"
+    info = "info"
+    warning = "warning"
+    error = "error"
+
+
+# "-5" is an amount that wants a better answer than "No such option".
+_TAKES_NEGATIVE_NUMBERS = {"ignore_unknown_options": True}
+
+
+@app.command()
+def balance(account_number: AccountNumber, store: StoreUrl = None, as_json: AsJson = False) -> None:
+    """Print the balance of an account.
+
+    Example: `atm balance 0`
+    """
+    with _accounts(store) as accounts:
+        _print(check_balance(accounts, account_number), as_json=as_json)
+
+
+@app.command(name="deposit", context_settings=_TAKES_NEGATIVE_NUMBERS)
+def deposit_command(
+    account_number: AccountNumber, amount: Amount, key: Key = None, store: StoreUrl = None, as_json: AsJson = False
+) -> None:
+    """Deposit an amount, and print the new balance.
+
+    Example: `atm deposit 0 100 --key salary-2026-11`
+    """
+    with _accounts(store) as accounts:
+        _print(deposit(accounts, account_number, amount, key), as_json=as_json)
+
+
+@app.command(name="withdraw", context_settings=_TAKES_NEGATIVE_NUMBERS)
+def withdraw_command(
+    account_number: AccountNumber, amount: Amount, key: Key = None, store: StoreUrl = None, as_json: AsJson = False
+) -> None:
+    """Withdraw an amount, and print the new balance. The account may go below zero.
+
+    Example: `atm withdraw 0 50.25`
+    """
+    with _accounts(store) as accounts:
+        _print(withdraw(accounts, account_number, amount, key), as_json=as_json)
+
+
+@app.command(name="open")
+def open_command(
+    account_number: AccountNumber,
+    balance: Annotated[str, typer.Option(help="The opening balance; it may be below zero.", metavar="AMOUNT")] = "0",
+    store: StoreUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Open an account, and print its balance.
+
+    Example: `atm open 42 --balance 5`
+    """
+    with _accounts(store) as accounts:
+        _print(open_account(accounts, account_number, balance), as_json=as_json)
+
+
+@app.command()
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.", min=0, max=65535)] = 8000,
+    workers: Annotated[int, typer.Option(help="Number of processes that serve.", min=1, max=64)] = 1,
+    log_level: Annotated[
+        LogLevel, typer.Option(help="What to log: refusals are warnings, everything else is info.")
+    ] = LogLevel.info,
+    store: StoreUrl = None,
+) -> None:
+    """Serve the accounts over HTTP until Ctrl-C or SIGTERM; both finish what was begun.
+
+    Example: `atm serve --port 8080 --store accounts.sqlite3`
+    """
+    from atm_adapters.http.server import AddressUnavailable, run
+
+    with _errors_reported():
+        url = store or default_store()
+        if url == "memory:" and workers > 1:
+            raise typer.BadParameter(
+                "memory: lives in one process, so each worker would have accounts of its own; "
+                "use one worker, or a store that processes can share.",
+                param_hint="--workers",
+            )
+        try:
+            run(url, host=host, port=port, workers=workers, log_level=log_level.value)
+        except AddressUnavailable as error:
+            typer.echo(f"atm: {error}", err=True)
+            raise typer.Exit(1) from None
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"atm {version('mini-atm')}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Keep account balances: read, deposit, withdraw, exact to the cent."""
+
+
+@contextmanager
+def _accounts(url: str | None) -> Iterator[Store]:
+    with _errors_reported(), closing(open_store(url)) as accounts:
+        yield accounts
+
+
+@contextmanager
+def _errors_reported() -> Iterator[None]:
+    try:
+        yield
+    except AtmError as error:
+        from atm_adapters.error_catalogue import CATALOGUE
+
+        typer.echo(f"atm: {error}", err=True)
+        raise typer.Exit(CATALOGUE[type(error)].exit_code) from None
+
+
+def _print(account: Account, *, as_json: bool) -> None:
+    result = str(account.balance)
+    if as_json:
+        from atm_adapters.exact_json import encode_account
+
+        result = encode_account(account).decode()
+    try:
+        typer.echo(result)
+    except OSError as error:  # a full disk or a closed pipe must not hide that the money moved
+        typer.echo(f"atm: done ({result}), but that could not be printed: {error.strerror}.", err=True)
+        raise typer.Exit(1) from None

@@ -1,0 +1,135 @@
+"""Many callers, one commit.
+
+A commit costs an fsync or a network round trip, whether it holds one transaction or a thousand. So
+while one commit is under way, what concurrent callers ask for is collected, and handed over whole as
+the next. Nobody waits for a timer: a caller who is alone is served at once.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from copy import copy
+from typing import Protocol, runtime_checkable
+
+from atm_core import Account, AccountRepository, AtmError, Overloaded, StoreUnavailable, Transaction
+
+_READING_THREADS = 4
+
+
+@runtime_checkable
+class BatchRepository(AccountRepository[Account], Protocol):
+    """A repository that can carry out many transactions with one commit."""
+
+    def execute_batch(self, transactions: Sequence[Transaction], /) -> Sequence[Account | AtmError]:
+        """Carry out transactions in their order; a refusal is an outcome and leaves the others alone."""
+        ...
+
+    def close(self) -> None:
+        """Give back what the repository holds."""
+        ...
+
+
+class GroupCommit:
+    """An ``AccountRepository[Awaitable[Account]]`` that shares commits among the callers on one event loop.
+
+    A caller who is cancelled before the transaction was handed over has not moved money and never
+    will; once it was handed over, it is finished, whoever still listens.
+
+    :param repository: where the transactions are carried out, by one thread, a batch at a time.
+    :param max_waiting: how many transactions may wait before further ones are refused as ``Overloaded``.
+    :param max_batch: how many transactions at the most share a commit.
+    """
+
+    def __init__(self, repository: BatchRepository, *, max_waiting: int = 10_000, max_batch: int = 1_000) -> None:
+        self._repository = repository
+        self._max_waiting = max_waiting
+        self._max_batch = max_batch
+        self._waiting: deque[tuple[Transaction, asyncio.Future[Account]]] = deque()
+        self._committing: asyncio.Task[None] | None = None
+        self._closed = False
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="group-commit")
+        self._readers = ThreadPoolExecutor(_READING_THREADS, thread_name_prefix="reads")
+
+    def get(self, account_number: str, /) -> asyncio.Future[Account]:
+        self._refuse_if_closed()
+        return asyncio.get_running_loop().run_in_executor(self._readers, self._repository.get, account_number)
+
+    def add(self, account: Account, /) -> asyncio.Future[Account]:
+        self._refuse_if_closed()
+        return asyncio.get_running_loop().run_in_executor(self._writer, self._repository.add, account)
+
+    def execute(self, transaction: Transaction, /) -> asyncio.Future[Account]:
+        self._refuse_if_closed()
+        if len(self._waiting) >= self._max_waiting:
+            raise Overloaded(len(self._waiting))
+        loop = asyncio.get_running_loop()
+        outcome: asyncio.Future[Account] = loop.create_future()
+        self._waiting.append((transaction, outcome))
+        if self._committing is None:
+            self._committing = loop.create_task(self._commit_until_none_waits())
+        return outcome
+
+    async def close(self) -> None:
+        """Finish every transaction that was taken on, then close the repository. Further ones are refused."""
+        self._closed = True
+        if self._committing is not None:
+            await self._committing
+        self._writer.shutdown()
+        self._readers.shutdown()
+        self._repository.close()
+
+    def _refuse_if_closed(self) -> None:
+        if self._closed:
+            raise StoreUnavailable("behind this server", "it is shutting down")
+
+    async def _commit_until_none_waits(self) -> None:
+        while batch := self._next_batch():
+            outcomes = await self._commit([transaction for transaction, _ in batch])
+            for (_, future), outcome in zip(batch, outcomes, strict=True):
+                if future.done():
+                    continue  # the caller was cancelled meanwhile; the transaction stands
+                if isinstance(outcome, Exception):
+                    future.set_exception(outcome)
+                else:
+                    future.set_result(outcome)
+        self._committing = None
+
+    async def _commit(self, transactions: list[Transaction]) -> Sequence[Account | Exception]:
+        """Carry out a batch, and say for each transaction what came of it, whatever happens."""
+        loop = asyncio.get_running_loop()
+        try:
+            outcomes = await loop.run_in_executor(self._writer, self._repository.execute_batch, transactions)
+            if len(outcomes) != len(transactions):
+                raise RuntimeError(f"{len(transactions)} transactions were answered with {len(outcomes)} outcomes")
+        except Exception as error:
+            # A copy each: raising an exception adds the caller's frames to it.
+            return [copy(error) for _ in transactions]
+        return outcomes
+
+    def _next_batch(self) -> list[tuple[Transaction, asyncio.Future[Account]]]:
+        batch: list[tuple[Transaction, asyncio.Future[Account]]] = []
+        while self._waiting and len(batch) < self._max_batch:
+            transaction, future = self._waiting.popleft()
+            if not future.done():  # a caller who was cancelled by now has asked for nothing
+                batch.append((transaction, future))
+        return batch
+
+
+class Immediate:
+    """An ``AccountRepository[Awaitable[Account]]`` over a repository that never waits, such as the one in memory."""
+
+    def __init__(self, repository: AccountRepository[Account]) -> None:
+        self._repository = repository
+
+    async def get(self, account_number: str, /) -> Account:
+        return self._repository.get(account_number)
+
+    async def add(self, account: Account, /) -> Account:
+        return self._repository.add(account)
+
+    async def execute(self, transaction: Transaction, /) -> Account:
+        return self._repository.execute(transaction)
+
+    async def close(self) -> None:
+        """Nothing to finish: every call was carried out before it returned."""

@@ -1,0 +1,87 @@
+"""The HTTP API as an ASGI application: ``uvicorn --factory atm_adapters.http.app:create_app``."""
+
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import litestar_offline_docs
+from litestar import Litestar, MediaType, Request, get
+from litestar.exceptions import HTTPException
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import SwaggerRenderPlugin
+from litestar.static_files import create_static_files_router
+
+from atm_adapters.http.openapi import SCHEMAS
+from atm_adapters.http.problems import MAX_BODY_BYTES, answer_problem
+from atm_adapters.http.routes import account_routes
+from atm_adapters.stores import open_awaitable_store
+from atm_core import AccountRepository, AtmError
+
+DOCS_PATH = "/docs"
+_DOCS_ASSETS = f"{DOCS_PATH}/assets"
+
+
+def create_app(accounts: AccountRepository[Awaitable[Any]] | None = None) -> Litestar:
+    """Make the application.
+
+    :param accounts: the accounts to serve; who passes them closes them. None means the default store
+        (``ATM_STORE``, or the file in the user's data folder), which the application opens and closes.
+    :raises UnknownStore: if ``ATM_STORE`` names nothing known.
+    :raises StoreUnavailable: if the default store can't be opened.
+    """
+    lifespan = []
+    if accounts is None:
+        accounts = store = open_awaitable_store()
+
+        @asynccontextmanager
+        async def closing(_: Litestar) -> AsyncIterator[None]:
+            try:
+                yield
+            finally:
+                await store.close()
+
+        lifespan.append(closing)
+
+    app = Litestar(
+        route_handlers=[
+            *account_routes(accounts),
+            openapi_json,
+            create_static_files_router(
+                path=_DOCS_ASSETS,
+                directories=[Path(litestar_offline_docs.__file__).parent / "static"],
+                include_in_schema=False,
+            ),
+        ],
+        lifespan=lifespan,
+        request_max_body_size=MAX_BODY_BYTES,
+        exception_handlers={AtmError: answer_problem, HTTPException: answer_problem, Exception: answer_problem},
+        logging_config=None,  # whoever runs the application configures logging
+        openapi_config=OpenAPIConfig(
+            title="Mini-ATM",
+            version=version("mini-atm"),
+            description="Account balances, exact to the cent: read, deposit, withdraw.",
+            path=DOCS_PATH,
+            render_plugins=[_swagger_from_here()],
+        ),
+    )
+    app.openapi_schema.components.schemas = SCHEMAS
+    return app
+
+
+@get("/openapi.json", media_type=MediaType.JSON, include_in_schema=False, sync_to_thread=False)
+def openapi_json(request: Request[Any, Any, Any]) -> dict[str, Any]:
+    """Answer the API's description."""
+    return request.app.openapi_schema.to_schema()
+
+
+def _swagger_from_here() -> SwaggerRenderPlugin:
+    """Swagger UI with its files served by this application, so that it works without the internet."""
+    return SwaggerRenderPlugin(
+        path="/",
+        js_url=f"{_DOCS_ASSETS}/swagger-ui-bundle.js",
+        css_url=f"{_DOCS_ASSETS}/swagger-ui.css",
+        standalone_preset_js_url=f"{_DOCS_ASSETS}/swagger-ui-standalone-preset.js",
+        favicon="<link rel='icon' href='data:,'>",
+    )

@@ -1,0 +1,205 @@
+"""The API's description: schemas, parameters and statuses, as data."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from litestar.openapi.spec import (
+    Example,
+    OpenAPIHeader,
+    OpenAPIMediaType,
+    OpenAPIResponse,
+    OpenAPIType,
+    Operation,
+    Parameter,
+    Reference,
+    RequestBody,
+    Schema,
+)
+
+from atm_adapters.error_catalogue import CATALOGUE
+from atm_adapters.exact_json import InvalidBody
+from atm_adapters.http.problems import problem_type
+from atm_core import (
+    LARGEST_SUM,
+    AccountNotFound,
+    AtmError,
+    BalanceOutOfRange,
+    InvalidAccountNumber,
+    InvalidAmount,
+    InvalidKey,
+    KeyReused,
+    OutcomeUnknown,
+    Overloaded,
+    StoreUnavailable,
+)
+from atm_core.account import ACCOUNT_NUMBER_PATTERN
+
+_LARGEST = float(LARGEST_SUM)  # 15 digits: a double prints them again as they were
+_PROBLEM_JSON = "application/problem+json"
+
+SCHEMAS: dict[str, Schema] = {
+    "AccountNumber": Schema(
+        type=OpenAPIType.STRING, pattern=f"^{ACCOUNT_NUMBER_PATTERN}$", min_length=1, max_length=64, examples=["0"]
+    ),
+    "Amount": Schema(
+        description="A sum in the currency's major unit: positive, exact, in whole cents. "
+        "A string is for clients whose numbers are floats.",
+        one_of=[
+            Schema(type=OpenAPIType.NUMBER, minimum=0.01, maximum=_LARGEST, multiple_of=0.01, examples=[100, 10.25]),
+            Schema(
+                type=OpenAPIType.STRING,
+                # Positive, so with a digit other than 0 somewhere.
+                pattern=r"^(?=.*[1-9])0*[0-9]{1,13}(\.[0-9]{1,2}0*)?$",
+                examples=["100", "10.25"],
+            ),
+        ],
+        examples=[100, "10.25"],
+    ),
+    "Balance": Schema(
+        type=OpenAPIType.NUMBER,
+        description="In the currency's major unit, an exact number with two decimals. Below zero when overdrawn.",
+        minimum=-_LARGEST,
+        maximum=_LARGEST,
+        examples=[1100.0],
+    ),
+    "Account": Schema(
+        type=OpenAPIType.OBJECT,
+        properties={
+            "account_number": Reference("#/components/schemas/AccountNumber"),
+            "balance": Reference("#/components/schemas/Balance"),
+        },
+        required=["account_number", "balance"],
+        examples=[{"account_number": "0", "balance": 1100.0}],
+    ),
+    "Movement": Schema(
+        type=OpenAPIType.OBJECT,
+        properties={"amount": Reference("#/components/schemas/Amount")},
+        required=["amount"],
+        examples=[{"amount": 100}, {"amount": "10.25"}],
+    ),
+    "Problem": Schema(
+        type=OpenAPIType.OBJECT,
+        description="What went wrong, as RFC 9457 writes it.",
+        properties={
+            "type": Schema(type=OpenAPIType.STRING, format="uri-reference"),  # type: ignore[arg-type]
+            "title": Schema(type=OpenAPIType.STRING),
+            "status": Schema(type=OpenAPIType.INTEGER, minimum=400, maximum=599),
+            "detail": Schema(type=OpenAPIType.STRING),
+            "errors": Schema(
+                type=OpenAPIType.ARRAY,
+                description="Which parts of the body are wrong, by JSON pointer.",
+                items=Schema(
+                    type=OpenAPIType.OBJECT,
+                    properties={
+                        "pointer": Schema(type=OpenAPIType.STRING, examples=["#/amount"]),
+                        "detail": Schema(type=OpenAPIType.STRING),
+                    },
+                    required=["pointer", "detail"],
+                ),
+            ),
+        },
+        required=["type", "title", "status", "detail"],
+    ),
+}
+
+_ACCOUNT_NUMBER = Parameter(
+    name="account_number",
+    param_in="path",
+    required=True,
+    schema=Reference("#/components/schemas/AccountNumber"),
+    example="0",
+)
+_IDEMPOTENCY_KEY = Parameter(
+    name="Idempotency-Key",
+    param_in="header",
+    description="Names this transaction, so that it counts at most once however often it is sent to this account: "
+    "bare, or in double quotes. A key that was used for another transaction is refused with 422.",
+    schema=Schema(type=OpenAPIType.STRING, pattern="^[!#-~]([ -~]{0,253}[!-~])?$", min_length=1, max_length=255),
+    example="8e03978e-40d5-43dd-bc93-6894a57f9324",
+)
+_MOVEMENT = RequestBody(
+    required=True,
+    content={"application/json": OpenAPIMediaType(schema=Reference("#/components/schemas/Movement"))},
+)
+_ACCOUNT = OpenAPIResponse(
+    description="The account as it stands",
+    content={"application/json": OpenAPIMediaType(schema=Reference("#/components/schemas/Account"))},
+)
+_STORE_TROUBLE = (StoreUnavailable, Overloaded, OutcomeUnknown)
+
+
+def _problems(status: int, errors: Iterable[type[AtmError]] = ()) -> OpenAPIResponse:
+    """Describe one status: a problem document, with an example for each error that it is answered for."""
+    examples: dict[str, Example | Reference] = {
+        error.code: Example(
+            summary=CATALOGUE[error].title,
+            value={
+                "type": problem_type(error.code),
+                "title": CATALOGUE[error].title,
+                "status": status,
+                "detail": (error.__doc__ or "").partition("\n")[0],
+            },
+        )
+        for error in errors
+    }
+    return OpenAPIResponse(
+        description=HTTPStatus(status).phrase,
+        content={
+            _PROBLEM_JSON: OpenAPIMediaType(schema=Reference("#/components/schemas/Problem"), examples=examples or None)
+        },
+        headers={"Retry-After": OpenAPIHeader(schema=Schema(type=OpenAPIType.INTEGER), description="In seconds")}
+        if status == HTTPStatus.SERVICE_UNAVAILABLE
+        else None,
+    )
+
+
+@dataclass
+class BalanceOperation(Operation):
+    """Reads an account."""
+
+    def __post_init__(self) -> None:
+        self.tags = ["accounts"]
+        self.summary = "Read the balance of an account"
+        self.parameters = [_ACCOUNT_NUMBER]
+        self.responses = {
+            "200": _ACCOUNT,
+            "404": _problems(404, [AccountNotFound]),
+            "422": _problems(422, [InvalidAccountNumber]),
+            "503": _problems(503, _STORE_TROUBLE),
+        }
+
+
+@dataclass
+class _MovementOperation(Operation):
+    def __post_init__(self) -> None:
+        self.tags = ["accounts"]
+        self.parameters = [_ACCOUNT_NUMBER, _IDEMPOTENCY_KEY]
+        self.request_body = _MOVEMENT
+        self.responses = {
+            "200": _ACCOUNT,
+            "400": _problems(400, [InvalidKey]),
+            "404": _problems(404, [AccountNotFound]),
+            "413": _problems(413),
+            "415": _problems(415),
+            "422": _problems(422, [InvalidAmount, InvalidBody, InvalidAccountNumber, BalanceOutOfRange, KeyReused]),
+            "503": _problems(503, _STORE_TROUBLE),
+        }
+
+
+@dataclass
+class DepositOperation(_MovementOperation):
+    """Puts money into an account."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.summary = "Deposit an amount"
+
+
+@dataclass
+class WithdrawOperation(_MovementOperation):
+    """Takes money out of an account."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.summary = "Withdraw an amount; the account may go below zero"

@@ -1,0 +1,105 @@
+"""From an exception to a problem document (RFC 9457). Everything that is not answered with 200 goes through here."""
+
+import logging
+from http import HTTPStatus
+from typing import Any
+
+from litestar import Request, Response
+from litestar.exceptions import HTTPException
+from litestar.plugins.problem_details import ProblemDetailsException
+
+from atm_adapters.error_catalogue import CATALOGUE
+from atm_adapters.exact_json import InvalidBody
+from atm_core import AtmError, InvalidAmount, OutcomeUnknown, StoreUnavailable
+from atm_core.errors import OUTCOME_UNKNOWN_ADVICE
+
+logger = logging.getLogger(__name__)
+
+MAX_BODY_BYTES = 64 * 1024
+RETRY_AFTER_SECONDS = 1
+# Where the store is and what ails it is for the operator's log, not for clients.
+_WITHOUT_THE_STORE: dict[type[AtmError], str] = {
+    StoreUnavailable: "The store is unavailable, and nothing was changed. Try again shortly.",
+    OutcomeUnknown: OUTCOME_UNKNOWN_ADVICE,
+}
+
+
+class UnsupportedMediaType(HTTPException):
+    """The body is said to be something other than JSON."""
+
+    status_code = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+    detail = "Content-Type must be application/json."
+
+
+def problem_type(code: str) -> str:
+    """The URI that names an error in problem documents, for the code that names it everywhere else."""
+    return f"urn:mini-atm:error:{code}"
+
+
+def answer_problem(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
+    """Log an error, and answer it with a problem document."""
+    if isinstance(error, AtmError):
+        problem = _core_problem(error)
+        if type(error) in _WITHOUT_THE_STORE:
+            logger.error("%s", error)
+        else:
+            _log_refusal(request, error.code)
+    elif isinstance(error, HTTPException) and error.status_code < HTTPStatus.INTERNAL_SERVER_ERROR:
+        problem = _http_problem(error)
+        _log_refusal(request, HTTPStatus(error.status_code).phrase)
+    else:
+        logger.error("unexpected error", exc_info=error)
+        problem = ProblemDetailsException(
+            detail="Something went wrong here that should not have. It was logged.",
+            status_code=HTTPStatus.INTERNAL_SERVER_ERROR,
+            title=HTTPStatus.INTERNAL_SERVER_ERROR.phrase,
+            type_="about:blank",
+        )
+    return problem.to_response(request)
+
+
+def _core_problem(error: AtmError) -> ProblemDetailsException:
+    report = CATALOGUE[type(error)]
+    extra = None
+    if isinstance(error, InvalidAmount):
+        extra = {"errors": [{"pointer": "#/amount", "detail": str(error)}]}
+    elif isinstance(error, InvalidBody):
+        extra = {"errors": [{"pointer": error.pointer, "detail": str(error)}]}
+    return ProblemDetailsException(
+        detail=_WITHOUT_THE_STORE.get(type(error), str(error)),
+        status_code=report.status,
+        title=report.title,
+        type_=problem_type(error.code),
+        extra=extra,
+        headers={"Retry-After": str(RETRY_AFTER_SECONDS)} if report.status == HTTPStatus.SERVICE_UNAVAILABLE else None,
+    )
+
+
+def _http_problem(error: HTTPException) -> ProblemDetailsException:
+    """What HTTP itself refuses (an unknown path, a wrong method, ...), whose type is the status alone."""
+    headers = error.headers or {}
+    match error.status_code:
+        case HTTPStatus.NOT_FOUND:
+            detail = "There is nothing at this path; /docs lists what there is."
+        case HTTPStatus.METHOD_NOT_ALLOWED:
+            detail = f"The methods allowed here are {headers['allow']}."
+        case HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+            detail = f"The body may have {MAX_BODY_BYTES:,} bytes at the most."
+        case _:
+            detail = error.detail
+    return ProblemDetailsException(
+        detail=detail,
+        status_code=error.status_code,
+        title=HTTPStatus(error.status_code).phrase,
+        type_="about:blank",
+        headers=headers,
+    )
+
+
+def _log_refusal(request: Request[Any, Any, Any], why: str) -> None:
+    """Log the account number as it was given, and nothing else that the client sent."""
+    account_number = request.path_params.get("account_number")
+    if account_number is None:
+        logger.warning("refused: %s", why)
+    else:
+        logger.warning("refused for account %.66a: %s", account_number, why)

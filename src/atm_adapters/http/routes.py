@@ -1,0 +1,90 @@
+"""The three calls of the API: parse, call the core, answer.
+
+Handlers read the body's bytes and answer bytes that are encoded already, because that is what keeps
+money exact on the wire (see ``exact_json``).
+"""
+
+import logging
+import re
+from collections.abc import Awaitable
+from typing import Any
+
+from litestar import Request, get, post
+from litestar.handlers import HTTPRouteHandler
+from litestar.response.base import ASGIResponse
+
+from atm_adapters.exact_json import decode_amount, encode_account
+from atm_adapters.http.openapi import BalanceOperation, DepositOperation, WithdrawOperation
+from atm_adapters.http.problems import UnsupportedMediaType
+from atm_core import Account, AccountRepository, Amount, InvalidKey, check_balance, deposit, withdraw
+
+logger = logging.getLogger(__name__)
+
+_JSON = re.compile(r"application/([a-z0-9!#$&^_.-]+\+)?json\s*(;.*)?", re.ASCII | re.IGNORECASE)
+# A quoted string as in RFC 8941, section 3.3.3: how the IETF's draft for Idempotency-Key writes it.
+_QUOTED = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)"', re.ASCII)
+
+
+def account_routes(accounts: AccountRepository[Awaitable[Account]]) -> list[HTTPRouteHandler]:
+    """Make the route handlers that serve these accounts."""
+
+    @get(
+        "/accounts/{account_number:str}/balance",
+        operation_id="checkBalance",
+        operation_class=BalanceOperation,
+    )
+    async def balance_route(request: Request[Any, Any, Any]) -> ASGIResponse:
+        account = await check_balance(accounts, request.path_params["account_number"])
+        logger.info("balance of account %s checked", account.number)
+        return ASGIResponse(body=encode_account(account))
+
+    @post(
+        "/accounts/{account_number:str}/deposit",
+        operation_id="deposit",
+        operation_class=DepositOperation,
+        status_code=200,
+    )
+    async def deposit_route(request: Request[Any, Any, Any]) -> ASGIResponse:
+        amount, key = await _amount_and_key(request)
+        account = await deposit(accounts, request.path_params["account_number"], amount, key)
+        logger.info("deposit to account %s", account.number)
+        return ASGIResponse(body=encode_account(account))
+
+    @post(
+        "/accounts/{account_number:str}/withdraw",
+        operation_id="withdraw",
+        operation_class=WithdrawOperation,
+        status_code=200,
+    )
+    async def withdraw_route(request: Request[Any, Any, Any]) -> ASGIResponse:
+        amount, key = await _amount_and_key(request)
+        account = await withdraw(accounts, request.path_params["account_number"], amount, key)
+        logger.info("withdrawal from account %s", account.number)
+        return ASGIResponse(body=encode_account(account))
+
+    return [balance_route, deposit_route, withdraw_route]
+
+
+async def _amount_and_key(request: Request[Any, Any, Any]) -> tuple[Amount, str | None]:
+    keys = []
+    for name, value in request.scope["headers"]:
+        if name == b"content-type":
+            # An absent one is taken as JSON, so only one that says something else is refused.
+            if _JSON.fullmatch(value.decode("latin-1").strip()) is None:
+                raise UnsupportedMediaType
+        elif name == b"idempotency-key":
+            keys.append(value.decode("latin-1"))
+    amount = decode_amount(await request.body())
+    if len(keys) > 1:
+        raise InvalidKey(None, "must be sent once, and it was sent more than once")
+    return amount, _bare(keys[0]) if keys else None
+
+
+def _bare(key: str) -> str:
+    """Take the quotes off a key that has them."""
+    if not key.startswith('"'):
+        return key
+    quoted = _QUOTED.fullmatch(key)
+    if quoted is None:
+        raise InvalidKey(key, "begins with a quote, so it must end with one and escape those between with a backslash")
+    return re.sub(r"\\(.)", r"\1", quoted[1])

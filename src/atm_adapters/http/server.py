@@ -1,0 +1,82 @@
+"""``atm serve``: the application on uvicorn, in one process or several."""
+
+import os
+import socket
+from contextlib import suppress
+
+import uvicorn
+from uvicorn.supervisors import Multiprocess
+
+from atm_adapters.http.app import DOCS_PATH
+from atm_adapters.stores import open_store
+
+GRACE_SECONDS = 10
+
+
+class AddressUnavailable(Exception):
+    """The address to listen on can't be had. ``address`` says which, ``reason`` why."""
+
+    def __init__(self, address: str, reason: str) -> None:
+        super().__init__(address, reason)
+        self.address = address
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"can't listen on {self.address}: {self.reason}. Name another address with --host or --port."
+
+
+def run(store: str, *, host: str, port: int, workers: int, log_level: str) -> None:
+    """Serve a store over HTTP until SIGINT or SIGTERM, then finish the requests that were begun.
+
+    :param store: URL of the store, as for :func:`~atm_adapters.stores.open_store`.
+    :param port: 0 takes a free one.
+    :param log_level: name of a level of ``logging``, in lower case.
+    :raises StoreUnavailable: if the store can't be opened.
+    :raises AddressUnavailable: if the address can't be listened on.
+    """
+    open_store(store).close()  # told now and once, rather than by every worker
+    os.environ["ATM_STORE"] = store  # how the workers, which are new processes, learn of it
+    with _listen(host, port) as listener:
+        address = f"http://{_netloc(host, listener.getsockname()[1])}"
+        print(f"Mini-ATM is listening on {address}")  # noqa: T201
+        print(f"Store: {store}")  # noqa: T201
+        print(f"Docs:  {address}{DOCS_PATH}", flush=True)  # noqa: T201
+        config = uvicorn.Config(
+            "atm_adapters.http.app:create_app",
+            factory=True,
+            workers=workers,
+            http="httptools",  # h11 accepts Content-Length beside Transfer-Encoding, which smuggles requests
+            access_log=False,  # it names the client's address
+            server_header=False,
+            log_config=_logging(log_level.upper()),
+            timeout_graceful_shutdown=GRACE_SECONDS,
+        )
+        with suppress(KeyboardInterrupt):  # uvicorn raises it once more when everything is finished
+            if workers > 1:
+                Multiprocess(config, sockets=[listener]).run()
+            else:
+                uvicorn.Server(config).run(sockets=[listener])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        # create_server() adds the address to strerror, which is in the message already.
+        reason = str(error.strerror) if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
+        raise AddressUnavailable(_netloc(host, port), reason) from error
+
+
+def _netloc(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _logging(level: str) -> dict[str, object]:
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"console": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
+        "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "console"}},
+        "root": {"level": level, "handlers": ["console"]},
+    }

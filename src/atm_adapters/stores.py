@@ -1,0 +1,98 @@
+"""From a URL to a repository. This is the one place that names concrete repositories.
+
+Each of them, and the library it needs, is imported only when it is asked for.
+"""
+
+import os
+import re
+from collections.abc import Awaitable
+from pathlib import Path
+from typing import Protocol
+
+from atm_core import Account, AccountRepository, AtmError, StoreUnavailable
+
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")  # two characters or more, so that C:\accounts is a path
+
+KNOWN_STORES = "memory:, a file path, or sqlite:///path (sqlite:////path for an absolute one)"
+
+
+class UnknownStore(AtmError):
+    """A store was named in a way that says nothing here. ``url`` is what was given."""
+
+    code = "unknown-store"
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.url = url
+
+    def __str__(self) -> str:
+        return f"{self.url!a} is not a store. Known are: {KNOWN_STORES}."
+
+
+class Store(AccountRepository[Account], Protocol):
+    """A repository for callers that block, and that can be closed."""
+
+    def close(self) -> None:
+        """Give back what the repository holds."""
+        ...
+
+
+class AwaitableStore(AccountRepository[Awaitable[Account]], Protocol):
+    """A repository for callers on an event loop, and that can be closed."""
+
+    async def close(self) -> None:
+        """Finish what was begun and give back what the repository holds."""
+        ...
+
+
+def open_store(url: str | None = None) -> Store:
+    """Open the store that a URL names.
+
+    A store that is opened for the first time is given accounts "0" and "1" with 1000.00 each; one
+    that was opened before is left as it is.
+
+    :param url: ``memory:``, a file path, or ``sqlite:///path``, where three slashes are followed by a
+        relative path and four by an absolute one, as in SQLAlchemy's URLs. None means :func:`default_store`.
+    :raises UnknownStore: if the URL is none of these.
+    :raises StoreUnavailable: if the store can't be opened, with the reason.
+    """
+    url = default_store() if url is None else url
+    opening_accounts = [Account("0", 1000), Account("1", 1000)]
+    if url == "memory:":
+        from atm_adapters.repositories.memory import InMemoryAccountRepository
+
+        return InMemoryAccountRepository(opening_accounts)
+
+    path = url.removeprefix("sqlite:///")
+    if not path or path.startswith(":") or "\0" in path or (path == url and _SCHEME.match(url)):
+        raise UnknownStore(url)
+    from atm_adapters.repositories.sqlite import SqliteAccountRepository
+
+    return SqliteAccountRepository(path, opening_accounts)
+
+
+def open_awaitable_store(url: str | None = None) -> AwaitableStore:
+    """Open a store as :func:`open_store` does, for callers on an event loop."""
+    from atm_adapters.group_commit import BatchRepository, GroupCommit, Immediate
+
+    store = open_store(url)
+    return GroupCommit(store) if isinstance(store, BatchRepository) else Immediate(store)
+
+
+def default_store() -> str:
+    """Name the store that every front end uses unless it is told otherwise.
+
+    :returns: the value of ``ATM_STORE`` if it is set, else the path of a SQLite file in the user's
+        data folder, which is made if it does not exist.
+    :raises StoreUnavailable: if that folder can't be made.
+    """
+    if named := os.environ.get("ATM_STORE"):
+        return named
+    from platformdirs import user_data_path
+
+    folder: Path = user_data_path("mini-atm", appauthor=False)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreUnavailable(str(folder), f"the folder can't be made ({error.strerror})") from error
+    return str(folder / "accounts.sqlite3")
