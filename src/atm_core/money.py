@@ -17,6 +17,7 @@ Amount: TypeAlias = Decimal | int | str
 LARGEST_SUM = Decimal("9999999999999.99")
 """The largest amount, and how far a balance may be from zero either way."""
 
+_LARGEST_INT = int(LARGEST_SUM)
 _CENT = Decimal("0.01")
 _ZERO = Decimal("0.00")
 _PLAIN_DECIMAL = re.compile(r"-?[0-9]+(\.[0-9]+)?", re.ASCII)
@@ -56,7 +57,7 @@ def _to_decimal(value: Amount) -> Decimal:
             raise InvalidAmount(value, "is not a plain decimal number: write it like 100 or 10.25")
         return Decimal(value)
     if isinstance(value, int) and not isinstance(value, bool):
-        if not -LARGEST_SUM <= value <= LARGEST_SUM:  # before Decimal(): a huge int takes seconds to convert
+        if abs(value) > _LARGEST_INT:  # ints only, and before Decimal(): a huge int takes seconds to convert
             raise _out_of_bounds(value)
         return Decimal(value)
     raise InvalidAmount(

@@ -1,0 +1,76 @@
+"""A transaction is a value; settle() decides what becomes of several, in memory."""
+
+import pytest
+
+from atm_core import (
+    Account,
+    AccountNotFound,
+    BalanceOutOfRange,
+    Entry,
+    InvalidAccountNumber,
+    InvalidAmount,
+    InvalidKey,
+    KeyReused,
+    Transaction,
+    settle,
+)
+
+
+def test_transactions_that_say_the_same_are_equal_however_the_amount_was_written() -> None:
+    assert Transaction("0", "deposit", 100, "key") == Transaction("0", "deposit", "100.00", "key")
+    assert Transaction("0", "deposit", 100) != Transaction("0", "withdrawal", 100)
+
+
+def test_applying_a_transaction_deposits_or_withdraws() -> None:
+    account = Account("0", 1000)
+    assert Transaction("0", "deposit", 1).apply(account).balance == 1001
+    assert Transaction("0", "withdrawal", 1).apply(account).balance == 999
+
+
+def test_a_wrong_amount_wins_over_everything_else_that_is_wrong() -> None:
+    with pytest.raises(InvalidAmount):
+        Transaction("no such number!", "deposit", 0, "")
+
+
+def test_an_ill_formed_account_number_is_refused() -> None:
+    with pytest.raises(InvalidAccountNumber):
+        Transaction("a b", "deposit", 1)
+
+
+@pytest.mark.parametrize("key", ["k", " ", "~", "a b", '"', "\\", "k" * 255])
+def test_printable_ascii_makes_a_key(key: str) -> None:
+    assert Transaction("0", "deposit", 1, key).key == key
+
+
+@pytest.mark.parametrize("key", ["", "k" * 256, "\n", "a\n", "\0", "\x7f", "é", "\ud800", 1, b"k"])
+def test_anything_else_is_refused_as_a_key(key: object) -> None:
+    with pytest.raises(InvalidKey, match="1 to 255 printable ASCII characters") as refusal:
+        Transaction("0", "deposit", 1, key)  # type: ignore[arg-type]
+    assert refusal.value.key == key
+
+
+def test_settling_answers_each_transaction_and_lists_what_is_to_be_written() -> None:
+    earlier = Entry(Transaction("0", "deposit", 5, "old"), Account("0", 77))
+    transactions = [
+        Transaction("0", "deposit", 1, "new"),
+        Transaction("0", "deposit", 1, "new"),
+        Transaction("0", "deposit", 2, "new"),
+        Transaction("0", "deposit", 5, "old"),
+        Transaction("0", "withdrawal", 5, "old"),
+        Transaction("9", "deposit", 1),
+        Transaction("0", "withdrawal", "9999999999999.99"),
+        Transaction("0", "withdrawal", "9999999999999.99"),
+    ]
+    accounts = {"0": Account("0", 1000)}
+
+    outcomes, entries = settle(transactions, accounts, {("0", "old"): earlier})
+
+    assert outcomes[:2] == [Account("0", 1001)] * 2
+    assert outcomes[3] == Account("0", 77)
+    assert outcomes[6] == Account("0", "-9999999998998.99")
+    assert [type(outcomes[n]) for n in (2, 4, 5, 7)] == [KeyReused, KeyReused, AccountNotFound, BalanceOutOfRange]
+    assert entries == [
+        Entry(transactions[0], Account("0", 1001)),
+        Entry(transactions[6], Account("0", "-9999999998998.99")),
+    ]
+    assert accounts == {"0": Account("0", "-9999999998998.99")}

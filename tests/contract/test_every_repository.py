@@ -1,0 +1,52 @@
+"""Every repository and every face of one is held by the same contract."""
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from support.faces import Blocking, blocking
+
+from atm_adapters.group_commit import GroupCommit, Immediate
+from atm_adapters.repositories.memory import InMemoryAccountRepository
+from atm_adapters.repositories.sqlite import SqliteAccountRepository
+from atm_adapters.testing import BatchRepositoryContract, RepositoryContract
+
+
+@contextmanager
+def _sqlite() -> Iterator[SqliteAccountRepository]:
+    with (
+        TemporaryDirectory() as folder,
+        closing(SqliteAccountRepository(Path(folder) / "accounts.sqlite3")) as accounts,
+    ):
+        yield accounts
+
+
+class TestInMemory(RepositoryContract):
+    transactions_per_thread = 1000
+    stateful_examples = 200
+
+    @contextmanager
+    def new_repository(self) -> Iterator[InMemoryAccountRepository]:
+        yield InMemoryAccountRepository()
+
+
+class TestSqlite(BatchRepositoryContract):
+    @contextmanager
+    def new_repository(self) -> Iterator[SqliteAccountRepository]:
+        with _sqlite() as accounts:
+            yield accounts
+
+
+class TestImmediateFaceOfMemory(RepositoryContract):
+    @contextmanager
+    def new_repository(self) -> Iterator[Blocking]:
+        with blocking(lambda: Immediate(InMemoryAccountRepository())) as accounts:
+            yield accounts
+
+
+class TestGroupCommitOverSqlite(RepositoryContract):
+    @contextmanager
+    def new_repository(self) -> Iterator[Blocking]:
+        with _sqlite() as accounts, blocking(lambda: GroupCommit(accounts)) as face:
+            yield face
