@@ -64,7 +64,8 @@ def open_store(url: str | None = None) -> Store:
         return InMemoryAccountRepository(opening_accounts)
 
     path = url.removeprefix("sqlite:///")
-    if not path or path.startswith(":") or "\0" in path or (path == url and _SCHEME.match(url)):
+    is_no_file = not path or path.startswith(":") or path.endswith("/") or "\0" in path
+    if is_no_file or (path == url and _SCHEME.match(url)):
         raise UnknownStore(url)
     from atm_adapters.repositories.sqlite import SqliteAccountRepository
 

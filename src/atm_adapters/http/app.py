@@ -17,13 +17,13 @@ from atm_adapters.http.openapi import SCHEMAS
 from atm_adapters.http.problems import MAX_BODY_BYTES, answer_problem
 from atm_adapters.http.routes import account_routes
 from atm_adapters.stores import open_awaitable_store
-from atm_core import AccountRepository, AtmError
+from atm_core import Account, AccountRepository, AtmError
 
 DOCS_PATH = "/docs"
 _DOCS_ASSETS = f"{DOCS_PATH}/assets"
 
 
-def create_app(accounts: AccountRepository[Awaitable[Any]] | None = None) -> Litestar:
+def create_app(accounts: AccountRepository[Awaitable[Account]] | None = None) -> Litestar:
     """Make the application.
 
     :param accounts: the accounts to serve; who passes them closes them. None means the default store

@@ -31,6 +31,13 @@ class UnsupportedMediaType(HTTPException):
     detail = "Content-Type must be application/json."
 
 
+class ClientLeft(HTTPException):
+    """The connection was closed in the middle of the body, so nobody reads this; it is for the log."""
+
+    status_code = HTTPStatus.BAD_REQUEST
+    detail = "The connection was closed before the body was complete."
+
+
 def problem_type(code: str) -> str:
     """The URI that names an error in problem documents, for the code that names it everywhere else."""
     return f"urn:mini-atm:error:{code}"

@@ -10,12 +10,13 @@ from collections.abc import Awaitable
 from typing import Any
 
 from litestar import Request, get, post
+from litestar.exceptions import InternalServerException
 from litestar.handlers import HTTPRouteHandler
 from litestar.response.base import ASGIResponse
 
 from atm_adapters.exact_json import decode_amount, encode_account
 from atm_adapters.http.openapi import BalanceOperation, DepositOperation, WithdrawOperation
-from atm_adapters.http.problems import UnsupportedMediaType
+from atm_adapters.http.problems import ClientLeft, UnsupportedMediaType
 from atm_core import Account, AccountRepository, Amount, InvalidKey, check_balance, deposit, withdraw
 
 logger = logging.getLogger(__name__)
@@ -74,7 +75,11 @@ async def _amount_and_key(request: Request[Any, Any, Any]) -> tuple[Amount, str 
                 raise UnsupportedMediaType
         elif name == b"idempotency-key":
             keys.append(value.decode("latin-1"))
-    amount = decode_amount(await request.body())
+    try:
+        body = await request.body()
+    except InternalServerException as error:  # Litestar's only reason for it here
+        raise ClientLeft from error
+    amount = decode_amount(body)
     if len(keys) > 1:
         raise InvalidKey(None, "must be sent once, and it was sent more than once")
     return amount, _bare(keys[0]) if keys else None

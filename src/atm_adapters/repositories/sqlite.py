@@ -131,12 +131,15 @@ class SqliteAccountRepository:
             oldest = ".".join(map(str, _OLDEST_SQLITE))
             raise self._unavailable(f"it needs SQLite {oldest} or newer, and this Python has {sqlite3.sqlite_version}")
         with self._errors_named():
-            connection = sqlite3.connect(
-                self._path,
-                timeout=self._lock_timeout,
-                isolation_level=None,  # the driver begins nothing on its own
-                check_same_thread=False,  # the locks above see to it
-            )
+            try:
+                connection = sqlite3.connect(
+                    self._path,
+                    timeout=self._lock_timeout,
+                    isolation_level=None,  # the driver begins nothing on its own
+                    check_same_thread=False,  # the locks above see to it
+                )
+            except ValueError as error:  # a null character or a lone surrogate
+                raise self._unavailable(f"it can't be a path ({error})") from error
             try:
                 # FULL is SQLite's default, but a distribution may have built it with another.
                 connection.execute("PRAGMA synchronous = FULL")

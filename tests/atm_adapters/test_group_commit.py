@@ -1,0 +1,173 @@
+"""Group commit on an event loop: who shares a commit with whom, and what each caller learns."""
+
+import asyncio
+import threading
+from collections.abc import Sequence
+
+import pytest
+
+from atm_adapters.group_commit import GroupCommit
+from atm_adapters.repositories.sqlite import SqliteAccountRepository
+from atm_core import Account, AccountNotFound, AtmError, Overloaded, StoreUnavailable, Transaction, deposit
+
+
+class Gated:
+    """A SQLite repository whose commits wait at a gate, and which notes what was handed over in each."""
+
+    def __init__(self, accounts: SqliteAccountRepository) -> None:
+        self._accounts = accounts
+        self.gate = threading.Semaphore(0)
+        self.began = threading.Semaphore(0)
+        self.batches: list[list[str]] = []
+        self.trouble: list[Exception] = []
+        self.get = accounts.get
+        self.add = accounts.add
+        self.close = accounts.close
+        self.execute = accounts.execute
+
+    def execute_batch(self, transactions: Sequence[Transaction], /) -> Sequence[Account | AtmError]:
+        self.batches.append([str(transaction.amount) for transaction in transactions])
+        self.began.release()
+        assert self.gate.acquire(timeout=30)
+        if self.trouble:
+            raise self.trouble.pop()
+        return self._accounts.execute_batch(transactions)
+
+    async def has_begun(self) -> None:
+        assert await asyncio.to_thread(self.began.acquire, timeout=30)
+
+
+@pytest.fixture
+def store(tmp_path_factory: pytest.TempPathFactory) -> Gated:
+    folder = tmp_path_factory.mktemp("store")
+    return Gated(SqliteAccountRepository(folder / "accounts.sqlite3", [Account("0", 1000)]))
+
+
+async def _settled(*futures: "asyncio.Future[Account]") -> list[Account | BaseException]:
+    return await asyncio.wait_for(asyncio.gather(*futures, return_exceptions=True), 30)
+
+
+def test_what_is_asked_for_during_a_commit_makes_the_next_one_and_a_refusal_fails_its_own_caller_only(
+    store: Gated,
+) -> None:
+    async def play() -> None:
+        accounts = GroupCommit(store)
+        first = deposit(accounts, "0", 1)
+        await store.has_begun()
+        later = [deposit(accounts, "0", 2), deposit(accounts, "unknown", 3), deposit(accounts, "0", 4)]
+        store.gate.release(2)
+        outcomes = await _settled(first, *later)
+        assert store.batches == [["1.00"], ["2.00", "3.00", "4.00"]]
+        assert outcomes[:2] == [Account("0", 1001), Account("0", 1003)]
+        assert isinstance(outcomes[2], AccountNotFound)
+        assert outcomes[3] == Account("0", 1007)
+        await accounts.close()
+
+    asyncio.run(play())
+
+
+def test_what_is_asked_for_in_one_turn_of_the_loop_shares_a_commit_up_to_the_bound(store: Gated) -> None:
+    async def play() -> None:
+        accounts = GroupCommit(store, max_batch=3)
+        store.gate.release(10)
+        await _settled(*[deposit(accounts, "0", 1) for _ in range(7)])
+        assert [len(batch) for batch in store.batches] == [3, 3, 1]
+        await accounts.close()
+
+    asyncio.run(play())
+
+
+def test_a_caller_cancelled_before_the_commit_moves_no_money_and_one_cancelled_during_it_has_moved_it(
+    store: Gated,
+) -> None:
+    async def play() -> None:
+        accounts = GroupCommit(store)
+        during = deposit(accounts, "0", 1)
+        await store.has_begun()
+        before, other = deposit(accounts, "0", 10), deposit(accounts, "0", 100)
+        during.cancel()
+        before.cancel()
+        store.gate.release(2)
+        assert await _settled(other) == [Account("0", 1101)]
+        assert store.batches == [["1.00"], ["100.00"]]
+        await accounts.close()
+
+    asyncio.run(play())
+
+
+def test_a_failed_commit_fails_each_of_its_callers_with_the_truth_and_the_next_one_works(store: Gated) -> None:
+    async def play() -> None:
+        accounts = GroupCommit(store)
+        store.trouble = [RuntimeError("a bug"), StoreUnavailable("x", "it burns")]
+        store.gate.release(3)
+        first = await _settled(deposit(accounts, "0", 1), deposit(accounts, "0", 2))
+        assert [str(error) for error in first] == ["The store x is unavailable: it burns."] * 2
+        assert first[0] is not first[1]
+        (second,) = await _settled(deposit(accounts, "0", 4))
+        assert isinstance(second, RuntimeError)
+        assert await _settled(deposit(accounts, "0", 8)) == [Account("0", 1008)]
+        await accounts.close()
+
+    asyncio.run(play())
+
+
+def test_a_repository_that_answers_too_few_is_an_error_for_all_and_nobody_hangs(store: Gated) -> None:
+    class Forgetful(Gated):
+        def execute_batch(self, transactions: Sequence[Transaction], /) -> Sequence[Account | AtmError]:
+            return self._accounts.execute_batch(transactions)[1:]
+
+    async def play() -> None:
+        accounts = GroupCommit(Forgetful(store._accounts))
+        outcomes = await _settled(deposit(accounts, "0", 1), deposit(accounts, "0", 2))
+        assert [type(outcome) for outcome in outcomes] == [RuntimeError, RuntimeError]
+        await accounts.close()
+
+    asyncio.run(play())
+
+
+def test_when_too_many_wait_further_ones_are_refused_and_those_who_wait_are_served(store: Gated) -> None:
+    async def play() -> None:
+        accounts = GroupCommit(store, max_waiting=2)
+        first = deposit(accounts, "0", 1)
+        await store.has_begun()
+        waiting = [deposit(accounts, "0", 2), deposit(accounts, "0", 4)]
+        with pytest.raises(Overloaded) as refusal:
+            deposit(accounts, "0", 8)
+        assert refusal.value.waiting == 2
+        store.gate.release(3)
+        assert (await _settled(first, *waiting))[-1] == Account("0", 1007)
+        assert await _settled(deposit(accounts, "0", 8)) == [Account("0", 1015)]
+        await accounts.close()
+
+    asyncio.run(play())
+
+
+def test_reads_do_not_queue_behind_writes(store: Gated) -> None:
+    async def play() -> None:
+        accounts = GroupCommit(store)
+        write = deposit(accounts, "0", 1)
+        await store.has_begun()
+        assert await asyncio.wait_for(accounts.get("0"), 30) == Account("0", 1000)
+        store.gate.release()
+        await _settled(write)
+        assert await accounts.get("0") == Account("0", 1001)
+        await accounts.close()
+
+    asyncio.run(play())
+
+
+def test_closing_finishes_everything_that_was_taken_on_and_refuses_the_rest(store: Gated) -> None:
+    async def play() -> None:
+        accounts = GroupCommit(store, max_batch=2)
+        taken_on = [deposit(accounts, "0", 1) for _ in range(5)]
+        closing = asyncio.ensure_future(accounts.close())
+        await store.has_begun()
+        with pytest.raises(StoreUnavailable, match="shutting down"):
+            deposit(accounts, "0", 1)
+        with pytest.raises(StoreUnavailable, match="shutting down"):
+            accounts.get("0")
+        store.gate.release(3)
+        assert (await _settled(*taken_on))[-1] == Account("0", 1005)
+        await asyncio.wait_for(closing, 30)
+
+    asyncio.run(play())

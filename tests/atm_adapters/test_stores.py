@@ -1,0 +1,97 @@
+"""From a URL to a repository."""
+
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from atm_adapters.repositories.memory import InMemoryAccountRepository
+from atm_adapters.stores import UnknownStore, default_store, open_store
+from atm_core import Account, StoreUnavailable, check_balance, deposit, open_account
+
+
+@pytest.fixture(autouse=True)
+def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("ATM_STORE", raising=False)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+
+
+def test_memory_is_a_new_store_each_time() -> None:
+    accounts = open_store("memory:")
+    assert isinstance(accounts, InMemoryAccountRepository)
+    deposit(accounts, "0", 1)
+    assert check_balance(open_store("memory:"), "0").balance == 1000
+
+
+@pytest.mark.parametrize("url", ["x.db", "./x.db", "sqlite:///x.db", "{here}/x.db", "sqlite:///{here}/x.db"])
+def test_a_path_and_a_sqlite_url_name_the_same_file(url: str, tmp_path: Path) -> None:
+    with closing(open_store(url.format(here=tmp_path))) as accounts:
+        deposit(accounts, "0", 1)
+    with closing(open_store("x.db")) as accounts:
+        assert check_balance(accounts, "0").balance == 1001
+
+
+def test_a_new_store_has_accounts_0_and_1_with_1000_each_and_an_existing_one_is_left_as_it_is() -> None:
+    with closing(open_store("x.db")) as accounts:
+        assert check_balance(accounts, "0") == Account("0", "1000.00")
+        deposit(accounts, "1", "0.50")
+        open_account(accounts, "2", 7)
+    with closing(open_store("x.db")) as accounts:
+        assert [str(check_balance(accounts, number).balance) for number in "012"] == ["1000.00", "1000.50", "7.00"]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "", ":memory:", "memory://", "memory:x", "sqlite:", "sqlite://", "sqlite:x.db", "sqlite://host/x.db",
+        "sqlite:///", "sqlite:///:memory:", "file:x.db", "redis://localhost", "folder/", "mysql://u:p@h/db", "x\0y",
+    ],
+)  # fmt: skip
+def test_anything_else_is_refused_with_the_list_of_what_is_known(url: str, tmp_path: Path) -> None:
+    with pytest.raises(UnknownStore, match="Known are: memory:, a file path, or sqlite:///path") as refusal:
+        open_store(url)
+    assert refusal.value.url == url
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_default_is_a_file_in_the_user_s_data_folder(tmp_path: Path) -> None:
+    assert default_store() == str(tmp_path / "data" / "mini-atm" / "accounts.sqlite3")
+    with closing(open_store()) as accounts:
+        deposit(accounts, "0", 1)
+    with closing(open_store(default_store())) as accounts:
+        assert check_balance(accounts, "0").balance == 1001
+
+
+def test_the_environment_names_another_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("ATM_STORE", "memory:")
+    assert isinstance(open_store(), InMemoryAccountRepository)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_data_folder_that_can_not_be_made_is_unavailable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a-file").touch()
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "a-file"))
+    with pytest.raises(StoreUnavailable, match="the folder can't be made"):
+        open_store()
+
+
+_SCHEMES = st.sampled_from(
+    ["", "sqlite:///", "sqlite:////", "sqlite:", "sqlite://", "memory:", "file:", "redis://", "C:"]
+)
+
+
+@given(_SCHEMES, st.text())
+@example("", "x" * 5000)
+@example("", "\ud800")
+@example("sqlite:///", "\0")
+def test_whatever_the_url_it_names_a_store_or_is_refused_within_10_ms(scheme: str, rest: str) -> None:
+    # In a folder that does not exist, so that no time is spent on making the file.
+    url = f"{scheme}no-such-folder/in-it/{rest}"
+    began = time.perf_counter()
+    with pytest.raises((UnknownStore, StoreUnavailable)):
+        open_store(url)
+    assert time.perf_counter() - began < 0.010

@@ -1,0 +1,55 @@
+"""A real ``atm serve``, in a process of its own, on a free port of the loopback interface."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+ATM = str(Path(sys.executable).with_name("atm"))
+
+
+@dataclass
+class Server:
+    """A server that runs."""
+
+    process: "subprocess.Popen[str]"
+    address: str
+    banner: list[str]
+    log: Path
+
+    @property
+    def host_and_port(self) -> tuple[str, int]:
+        """Where to connect a socket to."""
+        host, _, port = self.address.removeprefix("http://").rpartition(":")
+        return host, int(port)
+
+    def stop(self, how: int = signal.SIGTERM) -> int:
+        """Send a signal, wait for the end, and give the exit code."""
+        self.process.send_signal(how)
+        return self.process.wait(timeout=30)
+
+
+@contextmanager
+def running_server(store: str, folder: Path, *options: str) -> Iterator[Server]:
+    """Start ``atm serve --store STORE`` with a log in the folder, and stop it at the end."""
+    log = folder / "server.log"
+    with log.open("w") as stderr:
+        process = subprocess.Popen(  # noqa: S603 - our own command
+            [ATM, "serve", "--port", "0", "--store", store, *options],
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        )
+    with process:
+        try:
+            assert process.stdout is not None
+            banner = [process.stdout.readline().rstrip("\n") for _ in range(3)]
+            assert banner[0], log.read_text()
+            yield Server(process, banner[0].rpartition(" ")[2], banner, log)
+        finally:
+            process.kill()
