@@ -113,10 +113,10 @@ _ACCOUNT_NUMBER = Parameter(
 _IDEMPOTENCY_KEY = Parameter(
     name="Idempotency-Key",
     param_in="header",
+    # No example: everybody who tried it out with the same one would find it used.
     description="Names this transaction, so that it counts at most once however often it is sent to this account: "
-    "bare, or in double quotes. A key that was used for another transaction is refused with 422.",
+    "bare, or in double quotes; a UUID, say. A key that was used for another transaction is refused with 422.",
     schema=Schema(type=OpenAPIType.STRING, pattern="^[!#-~]([ -~]{0,253}[!-~])?$", min_length=1, max_length=255),
-    example="8e03978e-40d5-43dd-bc93-6894a57f9324",
 )
 _MOVEMENT = RequestBody(
     required=True,

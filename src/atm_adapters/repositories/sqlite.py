@@ -232,9 +232,9 @@ class SqliteAccountRepository:
 
 
 def _insert_accounts(connection: sqlite3.Connection, accounts: Iterable[Account]) -> int:
-    rows = ((account.number, to_minor_units(account.balance)) for account in accounts)
+    rows = [(account.number, cents, cents) for account in accounts for cents in [to_minor_units(account.balance)]]
     return connection.executemany(
-        "INSERT INTO account (account_number, opening, balance) VALUES (?1, ?2, ?2) ON CONFLICT DO NOTHING", rows
+        "INSERT INTO account (account_number, opening, balance) VALUES (?, ?, ?) ON CONFLICT DO NOTHING", rows
     ).rowcount
 
 
