@@ -1,5 +1,16 @@
 """Shared by all tests."""
 
+from collections.abc import Iterator
+
 import pytest
 
 pytest.register_assert_rewrite("atm_adapters.testing", "support")
+
+from support.postgres import Postgres, running_postgres  # noqa: E402 - after its assertions were registered
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A private PostgreSQL, for all tests that want one."""
+    with running_postgres() as server:
+        yield server

@@ -6,14 +6,25 @@ the next. Nobody waits for a timer: a caller who is alone is served at once.
 """
 
 import asyncio
+import threading
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from typing import Protocol, runtime_checkable
 
-from atm_core import Account, AccountRepository, AtmError, Overloaded, StoreUnavailable, Transaction
+from atm_core import (
+    Account,
+    AccountRepository,
+    AtmError,
+    OutcomeUnknown,
+    Overloaded,
+    StoreUnavailable,
+    Transaction,
+)
 
+_MAX_WAITING = 10_000
+_MAX_BATCH = 1_000
 _READING_THREADS = 4
 
 
@@ -41,7 +52,9 @@ class GroupCommit:
     :param max_batch: how many transactions at the most share a commit.
     """
 
-    def __init__(self, repository: BatchRepository, *, max_waiting: int = 10_000, max_batch: int = 1_000) -> None:
+    def __init__(
+        self, repository: BatchRepository, *, max_waiting: int = _MAX_WAITING, max_batch: int = _MAX_BATCH
+    ) -> None:
         self._repository = repository
         self._max_waiting = max_waiting
         self._max_batch = max_batch
@@ -81,11 +94,13 @@ class GroupCommit:
 
     def _refuse_if_closed(self) -> None:
         if self._closed:
-            raise StoreUnavailable("behind this server", "it is shutting down")
+            raise _closed()
 
     async def _commit_until_none_waits(self) -> None:
+        loop = asyncio.get_running_loop()
         while batch := self._next_batch():
-            outcomes = await self._commit([transaction for transaction, _ in batch])
+            transactions = [transaction for transaction, _ in batch]
+            outcomes = await loop.run_in_executor(self._writer, _commit, self._repository, transactions)
             for (_, future), outcome in zip(batch, outcomes, strict=True):
                 if future.done():
                     continue  # the caller was cancelled meanwhile; the transaction stands
@@ -95,18 +110,6 @@ class GroupCommit:
                     future.set_result(outcome)
         self._committing = None
 
-    async def _commit(self, transactions: list[Transaction]) -> Sequence[Account | Exception]:
-        """Carry out a batch, and say for each transaction what came of it, whatever happens."""
-        loop = asyncio.get_running_loop()
-        try:
-            outcomes = await loop.run_in_executor(self._writer, self._repository.execute_batch, transactions)
-            if len(outcomes) != len(transactions):
-                raise RuntimeError(f"{len(transactions)} transactions were answered with {len(outcomes)} outcomes")
-        except Exception as error:
-            # A copy each: raising an exception adds the caller's frames to it.
-            return [copy(error) for _ in transactions]
-        return outcomes
-
     def _next_batch(self) -> list[tuple[Transaction, asyncio.Future[Account]]]:
         batch: list[tuple[Transaction, asyncio.Future[Account]]] = []
         while self._waiting and len(batch) < self._max_batch:
@@ -114,6 +117,92 @@ class GroupCommit:
             if not future.done():  # a caller who was cancelled by now has asked for nothing
                 batch.append((transaction, future))
         return batch
+
+
+class ThreadedGroupCommit:
+    """An ``AccountRepository[Account]`` that shares commits among the threads that call it.
+
+    There is no thread of its own: of those who wait, the first commits for all of them, and then
+    hands that duty to the first of those who came meanwhile.
+
+    :param repository: where the transactions are carried out, a batch at a time.
+    :param max_waiting: how many transactions may wait before further ones are refused as ``Overloaded``.
+    :param max_batch: how many transactions at the most share a commit.
+    """
+
+    def __init__(
+        self, repository: BatchRepository, *, max_waiting: int = _MAX_WAITING, max_batch: int = _MAX_BATCH
+    ) -> None:
+        self._repository = repository
+        self._max_waiting = max_waiting
+        self._max_batch = max_batch
+        self._waiting: deque[_Call] = deque()
+        self._somebody_commits = False
+        self._closed = False
+        self._state = threading.Condition()  # guards the three above; told when nobody commits any more
+
+    def get(self, account_number: str, /) -> Account:
+        return self._repository.get(account_number)
+
+    def add(self, account: Account, /) -> Account:
+        return self._repository.add(account)
+
+    def execute(self, transaction: Transaction, /) -> Account:
+        call = _Call(transaction)
+        with self._state:
+            if self._closed:
+                raise _closed()
+            if len(self._waiting) >= self._max_waiting:
+                raise Overloaded(len(self._waiting))
+            self._waiting.append(call)
+            call.commits = not self._somebody_commits
+            self._somebody_commits = True
+        if not call.commits:
+            call.woken.acquire()
+        if call.commits:
+            self._commit_next_batch()
+        if isinstance(call.outcome, Exception):
+            raise call.outcome
+        return call.outcome
+
+    def close(self) -> None:
+        """Finish every transaction that was taken on, then close the repository. Further ones are refused."""
+        with self._state:
+            self._closed = True
+            self._state.wait_for(lambda: not self._somebody_commits)
+        self._repository.close()
+
+    def _commit_next_batch(self) -> None:
+        """Commit for the first of those who wait; the caller is the very first of them."""
+        with self._state:
+            batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), self._max_batch))]
+        try:
+            outcomes = _commit(self._repository, [call.transaction for call in batch])
+            for call, outcome in zip(batch, outcomes, strict=True):
+                call.outcome = outcome
+        finally:  # also if this thread is interrupted: the others must not wait for ever
+            with self._state:
+                if self._waiting:
+                    self._waiting[0].commits = True
+                    self._waiting[0].woken.release()
+                else:
+                    self._somebody_commits = False
+                    self._state.notify_all()
+            for call in batch[1:]:
+                call.woken.release()
+
+
+class _Call:
+    """A thread's call to ``execute``, for as long as it waits."""
+
+    def __init__(self, transaction: Transaction) -> None:
+        self.transaction = transaction
+        self.outcome: Account | Exception = OutcomeUnknown(
+            "shared with other threads", "the one that wrote was stopped"
+        )
+        self.commits = False
+        self.woken = threading.Lock()  # released to wake the one who waits: the cheapest signal there is
+        self.woken.acquire()
 
 
 class Immediate:
@@ -133,3 +222,19 @@ class Immediate:
 
     async def close(self) -> None:
         """Nothing to finish: every call was carried out before it returned."""
+
+
+def _commit(repository: BatchRepository, transactions: Sequence[Transaction]) -> Sequence[Account | Exception]:
+    """Carry out a batch, and say for each transaction what came of it, whatever happens."""
+    try:
+        outcomes = repository.execute_batch(transactions)
+        if len(outcomes) != len(transactions):
+            raise RuntimeError(f"{len(transactions)} transactions were answered with {len(outcomes)} outcomes")
+    except Exception as error:
+        # A copy each: raising an exception adds the caller's frames to it.
+        return [copy(error) for _ in transactions]
+    return outcomes
+
+
+def _closed() -> StoreUnavailable:
+    return StoreUnavailable("behind this server", "it is shutting down")

@@ -13,7 +13,11 @@ from atm_core import Account, AccountRepository, AtmError, StoreUnavailable
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")  # two characters or more, so that C:\accounts is a path
 
-KNOWN_STORES = "memory:, a file path, or sqlite:///path (sqlite:////path for an absolute one)"
+_PASSWORD = re.compile(r"(?<=:)[^/@:]*(?=@)|(?<=password=)[^&\s]*")
+
+KNOWN_STORES = (
+    "memory:, a file path, sqlite:///path (sqlite:////path for an absolute one), or postgresql://host/database"
+)
 
 
 class UnknownStore(AtmError):
@@ -26,7 +30,7 @@ class UnknownStore(AtmError):
         self.url = url
 
     def __str__(self) -> str:
-        return f"{self.url!a} is not a store. Known are: {KNOWN_STORES}."
+        return f"{without_password(self.url)!a} is not a store. Known are: {KNOWN_STORES}."
 
 
 class Store(AccountRepository[Account], Protocol):
@@ -52,7 +56,8 @@ def open_store(url: str | None = None) -> Store:
     that was opened before is left as it is.
 
     :param url: ``memory:``, a file path, or ``sqlite:///path``, where three slashes are followed by a
-        relative path and four by an absolute one, as in SQLAlchemy's URLs. None means :func:`default_store`.
+        relative path and four by an absolute one, as in SQLAlchemy's URLs; or ``postgresql://`` with
+        everything that libpq knows in it. None means :func:`default_store`.
     :raises UnknownStore: if the URL is none of these.
     :raises StoreUnavailable: if the store can't be opened, with the reason.
     """
@@ -62,6 +67,16 @@ def open_store(url: str | None = None) -> Store:
         from atm_adapters.repositories.memory import InMemoryAccountRepository
 
         return InMemoryAccountRepository(opening_accounts)
+
+    if url.startswith(("postgresql://", "postgres://")) and "\0" not in url:
+        name = without_password(url)
+        try:
+            from atm_adapters.repositories.postgres import PostgresAccountRepository
+        except ImportError as error:
+            raise StoreUnavailable(
+                name, "it needs an extra; install it with: pip install 'mini-atm[postgres]'"
+            ) from error
+        return PostgresAccountRepository(url, opening_accounts, name=name)
 
     path = url.removeprefix("sqlite:///")
     is_no_file = not path or path.startswith(":") or path.endswith("/") or "\0" in path
@@ -78,6 +93,11 @@ def open_awaitable_store(url: str | None = None) -> AwaitableStore:
 
     store = open_store(url)
     return GroupCommit(store) if isinstance(store, BatchRepository) else Immediate(store)
+
+
+def without_password(url: str) -> str:
+    """The URL as it may be shown: with asterisks for a password."""
+    return _PASSWORD.sub("***", url)
 
 
 def default_store() -> str:

@@ -5,10 +5,13 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import pytest
 from support.faces import Blocking, blocking
+from support.postgres import Postgres, fresh_schema
 
-from atm_adapters.group_commit import GroupCommit, Immediate
+from atm_adapters.group_commit import GroupCommit, Immediate, ThreadedGroupCommit
 from atm_adapters.repositories.memory import InMemoryAccountRepository
+from atm_adapters.repositories.postgres import PostgresAccountRepository
 from atm_adapters.repositories.sqlite import SqliteAccountRepository
 from atm_adapters.testing import BatchRepositoryContract, RepositoryContract
 
@@ -49,4 +52,44 @@ class TestGroupCommitOverSqlite(RepositoryContract):
     @contextmanager
     def new_repository(self) -> Iterator[Blocking]:
         with _sqlite() as accounts, blocking(lambda: GroupCommit(accounts)) as face:
+            yield face
+
+
+class TestThreadedGroupCommitOverSqlite(RepositoryContract):
+    @contextmanager
+    def new_repository(self) -> Iterator[ThreadedGroupCommit]:
+        with _sqlite() as accounts:
+            yield ThreadedGroupCommit(accounts)
+
+
+class OnPostgres:
+    """Hands the server to the tests below."""
+
+    postgres: Postgres
+
+    @pytest.fixture(autouse=True)
+    def hand_over(self, postgres: Postgres) -> None:
+        self.postgres = postgres
+
+
+class TestPostgres(OnPostgres, BatchRepositoryContract):
+    transactions_per_thread = 50
+
+    @contextmanager
+    def new_repository(self) -> Iterator[PostgresAccountRepository]:
+        with fresh_schema(self.postgres) as url, closing(PostgresAccountRepository(url)) as accounts:
+            yield accounts
+
+
+class TestGroupCommitOverPostgres(OnPostgres, RepositoryContract):
+    @contextmanager
+    def new_repository(self) -> Iterator[Blocking]:
+        with fresh_schema(self.postgres) as url, blocking(lambda: GroupCommit(PostgresAccountRepository(url))) as face:
+            yield face
+
+
+class TestThreadedGroupCommitOverPostgres(OnPostgres, RepositoryContract):
+    @contextmanager
+    def new_repository(self) -> Iterator[ThreadedGroupCommit]:
+        with fresh_schema(self.postgres) as url, closing(ThreadedGroupCommit(PostgresAccountRepository(url))) as face:
             yield face

@@ -8,7 +8,7 @@ import uvicorn
 from uvicorn.supervisors import Multiprocess
 
 from atm_adapters.http.app import DOCS_PATH
-from atm_adapters.stores import open_store
+from atm_adapters.stores import open_store, without_password
 
 GRACE_SECONDS = 10
 
@@ -39,7 +39,7 @@ def run(store: str, *, host: str, port: int, workers: int, log_level: str) -> No
     with _listen(host, port) as listener:
         address = f"http://{_netloc(host, listener.getsockname()[1])}"
         print(f"Mini-ATM is listening on {address}")  # noqa: T201
-        print(f"Store: {store}")  # noqa: T201
+        print(f"Store: {without_password(store)}")  # noqa: T201
         print(f"Docs:  {address}{DOCS_PATH}", flush=True)  # noqa: T201
         config = uvicorn.Config(
             "atm_adapters.http.app:create_app",

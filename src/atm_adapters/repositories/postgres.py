@@ -1,0 +1,360 @@
+"""Accounts in PostgreSQL: several machines, durable before answered, and through a failover.
+
+The SQL keeps to what PostgreSQL shares with the engines that speak its protocol. Two things look
+elaborate, and are there so that no outcome is ever guessed:
+
+- Entries of an account's journal are numbered, and each names the batch that wrote it. So when the
+  connection is lost during COMMIT, one look at one entry tells whether the batch is in.
+- That look is taken with the account's row locked: the lost transaction, should it still be alive on
+  the server, has then ended one way or the other.
+"""
+
+import random
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import count
+from typing import Any, Final, TypeAlias, TypeVar
+from uuid import UUID, uuid4
+
+import psycopg
+from psycopg import errors
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg_pool import ConnectionPool
+
+from atm_core import (
+    Account,
+    AccountAlreadyExists,
+    AccountNotFound,
+    AtmError,
+    Entry,
+    OutcomeUnknown,
+    StoreUnavailable,
+    Transaction,
+    settle,
+)
+from atm_core.money import from_minor_units, to_minor_units
+
+T = TypeVar("T")
+Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
+
+_SCHEMA_VERSION = 1
+
+# Sums of money are whole cents. Journals are keyed by account, so that accounts can be sharded.
+_SCHEMA = """
+CREATE TABLE account (
+    account_number TEXT PRIMARY KEY,
+    opening        BIGINT NOT NULL,
+    balance        BIGINT NOT NULL CHECK (balance BETWEEN -999999999999999 AND 999999999999999),
+    last_entry     BIGINT NOT NULL
+);
+
+CREATE TABLE journal (
+    account_number TEXT NOT NULL,
+    entry          BIGINT NOT NULL,
+    batch          UUID NOT NULL,
+    kind           TEXT NOT NULL CHECK (kind IN ('deposit', 'withdrawal')),
+    amount         BIGINT NOT NULL CHECK (amount > 0),
+    key            TEXT,
+    balance        BIGINT NOT NULL,
+    recorded_at    TIMESTAMPTZ NOT NULL DEFAULT now(),
+    PRIMARY KEY (account_number, entry)
+);
+
+CREATE UNIQUE INDEX journal_key ON journal (account_number, key) WHERE key IS NOT NULL;
+
+CREATE TABLE mini_atm (schema_version BIGINT NOT NULL)
+"""
+
+# Of everything libpq knows, only what would let a dead server hold a caller for minutes; the URL's word wins.
+_LIBPQ_DEFAULTS: Final = {
+    "connect_timeout": "5",
+    "keepalives_idle": "5",
+    "keepalives_interval": "2",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "10000",
+}
+_MAX_CONNECTIONS = 8
+_ATTEMPTS = 20
+
+# Locked in order of account number, so that two batches never wait for each other.
+_LOCK_ACCOUNTS = """
+SELECT account_number, balance, last_entry FROM account
+WHERE account_number = ANY(%s) ORDER BY account_number FOR UPDATE
+"""
+_FIND_ANSWERED = """
+SELECT account_number, key, kind, amount, balance FROM journal
+JOIN unnest(%s::text[], %s::text[]) AS asked (account_number, key) USING (account_number, key)
+"""
+_UPDATE_ACCOUNTS = """
+UPDATE account SET balance = changed.balance, last_entry = changed.last_entry
+FROM unnest(%s::text[], %s::bigint[], %s::bigint[]) AS changed (account_number, balance, last_entry)
+WHERE account.account_number = changed.account_number
+"""
+_INSERT_ENTRIES = """
+INSERT INTO journal (batch, account_number, entry, kind, amount, key, balance)
+SELECT %s::uuid, added.*
+FROM unnest(%s::text[], %s::bigint[], %s::text[], %s::bigint[], %s::text[], %s::bigint[]) AS added
+"""
+
+
+class _InDoubt(Exception):
+    """The connection was lost when COMMIT may have been sent: what was decided, and where the journal would have it."""
+
+    def __init__(self, outcomes: list[Account | AtmError], batch: UUID, account_number: str, entry: int) -> None:
+        super().__init__(batch)
+        self.outcomes = outcomes
+        self.batch = batch
+        self.account_number = account_number
+        self.entry = entry
+
+
+class PostgresAccountRepository:
+    """An ``AccountRepository[Account]`` in PostgreSQL, safe to share between threads, processes and machines.
+
+    :param url: what libpq takes as a connection URL, with several hosts, ``target_session_attrs``,
+        TLS and service files as PostgreSQL's manual says (section "Connection Strings").
+    :param name: what errors call the store; it should not hold the password.
+    :param opening_accounts: the accounts that a new database begins with. One that was opened before
+        is left as it is.
+    :param patience: seconds to go on trying while the database is away, before a call gives up.
+    :raises StoreUnavailable: if the database can't be used, with the reason.
+    """
+
+    def __init__(
+        self, url: str, opening_accounts: Iterable[Account] = (), *, name: str = "PostgreSQL", patience: float = 5.0
+    ) -> None:
+        self._name = name
+        self._patience = patience
+        with self._errors_named():
+            given = conninfo_to_dict(url)
+            missing = {option: value for option, value in _LIBPQ_DEFAULTS.items() if option not in given}
+            conninfo = make_conninfo(url, **missing)
+            with psycopg.connect(conninfo, autocommit=True) as connection:
+                self._prepare(connection, opening_accounts)
+        self._pool = ConnectionPool(
+            conninfo,
+            min_size=1,
+            max_size=_MAX_CONNECTIONS,
+            kwargs={"autocommit": True},
+            configure=_configure,
+            # A pool that gave up tries again at once when it is next asked, so let it give up soon.
+            reconnect_timeout=1.0,
+            open=True,
+        )
+
+    def get(self, account_number: str, /) -> Account:
+        row = self._patiently(
+            lambda connection: connection.execute(
+                "SELECT balance FROM account WHERE account_number = %s", (account_number,)
+            ).fetchone()
+        )
+        if row is None:
+            raise AccountNotFound(account_number)
+        return Account(account_number, from_minor_units(row[0]))
+
+    def add(self, account: Account, /) -> Account:
+        with self._errors_named(), self._pool.connection(timeout=self._patience) as connection:
+            try:
+                added = _insert_accounts(connection, [account])
+            except psycopg.Error as error:
+                if _is_in_doubt(connection, error):
+                    raise OutcomeUnknown(self._name, _reason(error)) from error
+                raise
+        if not added:
+            raise AccountAlreadyExists(account.number)
+        return account
+
+    def execute(self, transaction: Transaction, /) -> Account:
+        (outcome,) = self.execute_batch([transaction])
+        if isinstance(outcome, AtmError):
+            raise outcome
+        return outcome
+
+    def execute_batch(self, transactions: Sequence[Transaction], /) -> list[Account | AtmError]:
+        """Carry out transactions in their order, with one commit for all of them.
+
+        A transaction that is refused moves nothing and leaves the others alone. What the database
+        could not serialize is tried again; what was cut off during COMMIT is looked up.
+
+        :returns: for each transaction, the account as it then stood, or why it was refused.
+        :raises StoreUnavailable: if nothing was committed.
+        :raises OutcomeUnknown: if it can't be learnt whether the commit went through.
+        """
+        if not transactions:
+            return []
+        for _ in range(_ATTEMPTS):
+            try:
+                return self._patiently(lambda connection: _carry_out(connection, transactions))
+            except _InDoubt as doubt:
+                if self._was_committed(doubt):
+                    return doubt.outcomes
+                # It was not and never will be, so the same transactions may be tried again.
+        raise StoreUnavailable(self._name, "it lost the connection during each of several commits")
+
+    def close(self) -> None:
+        """Give the connections back. What is asked for afterwards is refused with ``StoreUnavailable``."""
+        self._pool.close()
+
+    def _prepare(self, connection: Connection, opening_accounts: Iterable[Account]) -> None:
+        """Make the tables, unless they are there, and check their version."""
+        try:
+            try:
+                version = _schema_version(connection)
+            except errors.UndefinedTable:
+                with connection.transaction():
+                    for statement in _SCHEMA.split(";"):
+                        connection.execute(statement)
+                    connection.execute("INSERT INTO mini_atm (schema_version) VALUES (%s)", (_SCHEMA_VERSION,))
+                    _insert_accounts(connection, opening_accounts)
+                return
+        except (errors.DuplicateTable, errors.UniqueViolation):  # another process was quicker
+            version = _schema_version(connection)
+        if version != _SCHEMA_VERSION:
+            raise StoreUnavailable(
+                self._name,
+                f"its tables are of version {version}, and this release of Mini-ATM reads version {_SCHEMA_VERSION}",
+            )
+
+    def _was_committed(self, doubt: _InDoubt) -> bool:
+        """Look up what became of a commit.
+
+        :raises OutcomeUnknown: if the database does not come back in time to be asked.
+        """
+
+        def look(connection: Connection) -> bool:
+            with connection.transaction():
+                # The lost transaction holds this lock for as long as it lives. And since taking a lock is
+                # logged, this COMMIT waits for a synchronous standby, which then has the other one too.
+                connection.execute(
+                    "SELECT balance FROM account WHERE account_number = %s FOR UPDATE", (doubt.account_number,)
+                )
+                row = connection.execute(
+                    "SELECT batch FROM journal WHERE account_number = %s AND entry = %s",
+                    (doubt.account_number, doubt.entry),
+                ).fetchone()
+            return row == (doubt.batch,)
+
+        try:
+            return self._patiently(look)
+        except StoreUnavailable as error:
+            raise OutcomeUnknown(self._name, error.reason) from error
+
+    def _patiently(self, work: Callable[[Connection], T]) -> T:
+        """Do something that may be done again, and do it again while the database is away or asks for it."""
+        give_up_at = time.monotonic() + self._patience
+        for attempt in count(1):
+            with self._errors_named():
+                try:
+                    with self._pool.connection(timeout=max(0.001, give_up_at - time.monotonic())) as connection:
+                        try:
+                            return work(connection)
+                        except errors.ReadOnlySqlTransaction:  # a former primary: the pool shall find the present one
+                            connection.close()
+                            raise
+                except (errors.SerializationFailure, errors.DeadlockDetected):
+                    if attempt == _ATTEMPTS:
+                        raise
+                except (psycopg.OperationalError, errors.ReadOnlySqlTransaction):
+                    if self._pool.closed or time.monotonic() >= give_up_at:
+                        raise
+            time.sleep(random.uniform(0, min(0.5, 0.002 * 2**attempt)))  # noqa: S311 - jitter is no secret
+        raise AssertionError  # count() has no end
+
+    @contextmanager
+    def _errors_named(self) -> Iterator[None]:
+        try:
+            yield
+        except (psycopg.Error, UnicodeError) as error:
+            raise StoreUnavailable(self._name, _reason(error)) from error
+
+
+def _carry_out(connection: Connection, transactions: Sequence[Transaction]) -> list[Account | AtmError]:
+    """Carry out a batch in one database transaction and two round trips: load, decide, write and commit.
+
+    :raises psycopg.Error: if nothing was committed.
+    :raises _InDoubt: if that can't be told.
+    """
+    numbers = list({transaction.account_number for transaction in transactions})
+    keys = [(transaction.account_number, transaction.key) for transaction in transactions if transaction.key]
+    with connection.pipeline() as pipeline:
+        connection.execute("BEGIN")
+        loaded = connection.execute(_LOCK_ACCOUNTS, (numbers,))
+        known = connection.execute(_FIND_ANSWERED, ([number for number, _ in keys], [key for _, key in keys]))
+        accounts: dict[str, Account] = {}
+        last_entry: dict[str, int] = {}
+        for number, balance, entry in loaded:
+            accounts[number] = Account(number, from_minor_units(balance))
+            last_entry[number] = entry
+        answered = {
+            (number, key): Entry(
+                Transaction(number, kind, from_minor_units(amount), key), Account(number, from_minor_units(balance))
+            )
+            for number, key, kind, amount, balance in known
+        }
+
+        outcomes, entries = settle(transactions, accounts, answered)
+        if not entries:
+            connection.execute("ROLLBACK")
+            return outcomes
+
+        batch = uuid4()
+        rows = []
+        for transaction, account in entries:
+            number = transaction.account_number
+            last_entry[number] += 1
+            rows.append(
+                (
+                    number,
+                    last_entry[number],
+                    transaction.kind,
+                    to_minor_units(transaction.amount),
+                    transaction.key,
+                    to_minor_units(account.balance),
+                )
+            )
+        changed = list({transaction.account_number for transaction, _ in entries})
+        balances = [to_minor_units(accounts[number].balance) for number in changed]
+        try:
+            connection.execute(_UPDATE_ACCOUNTS, (changed, balances, [last_entry[number] for number in changed]))
+            connection.execute(_INSERT_ENTRIES, (batch, *map(list, zip(*rows, strict=True))))
+            connection.execute("COMMIT")
+            pipeline.sync()
+        except psycopg.Error as error:
+            if _is_in_doubt(connection, error):
+                raise _InDoubt(outcomes, batch, *rows[-1][:2]) from error
+            raise
+    return outcomes
+
+
+def _configure(connection: Connection) -> None:
+    """Set what the promises need and the database's own settings leave out; stricter settings stay."""
+    connection.execute(
+        "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
+    )
+    connection.execute("SELECT set_config('lock_timeout', '5s', false) WHERE current_setting('lock_timeout') = '0'")
+
+
+def _schema_version(connection: Connection) -> int | None:
+    row = connection.execute("SELECT schema_version FROM mini_atm").fetchone()
+    return row[0] if row else None
+
+
+def _insert_accounts(connection: Connection, accounts: Iterable[Account]) -> int:
+    rows = [(account.number, cents, cents) for account in accounts for cents in [to_minor_units(account.balance)]]
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            "INSERT INTO account (account_number, opening, balance, last_entry) VALUES (%s, %s, %s, 0)"
+            " ON CONFLICT DO NOTHING",
+            rows,
+        )
+        return cursor.rowcount
+
+
+def _is_in_doubt(connection: Connection, error: psycopg.Error) -> bool:
+    """Say whether a commit may have gone through: the database did not live to say, or says that it doesn't know."""
+    return connection.closed or error.sqlstate == "40003"  # statement_completion_unknown
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split()).rstrip(".")

