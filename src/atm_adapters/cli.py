@@ -19,7 +19,6 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
-    context_settings={"help_option_names": ["-h", "--help"]},
     help="Keep account balances: read, deposit, withdraw, exact to the cent.",
     epilog="""
 Examples:
@@ -135,7 +134,7 @@ def serve(
     from atm_adapters.http.server import AddressUnavailable, run
 
     with _errors_reported():
-        url = store or default_store()
+        url = default_store() if store is None else store
         if url == "memory:" and workers > 1:
             raise typer.BadParameter(
                 "memory: lives in one process, so each worker would have accounts of its own; "
@@ -153,7 +152,7 @@ def _print_version(wanted: bool) -> None:
     if wanted:
         from importlib.metadata import version
 
-        typer.echo(f"atm {version('mini-atm')}")
+        _echo(f"atm {version('mini-atm')}")
         raise typer.Exit
 
 
@@ -178,10 +177,10 @@ def _errors_reported() -> Iterator[None]:
     try:
         yield
     except AtmError as error:
-        from atm_adapters.error_catalogue import CATALOGUE
+        from atm_adapters.error_catalogue import report_for
 
         typer.echo(f"atm: {error}", err=True)
-        raise typer.Exit(CATALOGUE[type(error)].exit_code) from None
+        raise typer.Exit(report_for(error).exit_code) from None
 
 
 def _print(account: Account, *, as_json: bool) -> None:
@@ -190,6 +189,10 @@ def _print(account: Account, *, as_json: bool) -> None:
         from atm_adapters.exact_json import encode_account
 
         result = encode_account(account).decode()
+    _echo(result)
+
+
+def _echo(result: str) -> None:
     try:
         typer.echo(result)
     except OSError as error:  # a full disk or a closed pipe must not hide that the money moved

@@ -43,3 +43,8 @@ CATALOGUE: Final[dict[type[AtmError], Report]] = {
     Overloaded: Report("Overloaded", 503, _UNAVAILABLE),
     OutcomeUnknown: Report("Outcome unknown", 503, _UNAVAILABLE),
 }
+
+
+def report_for(error: AtmError) -> Report:
+    """How to report an error: as its class says, or the nearest of its base classes that is in the table."""
+    return next(CATALOGUE[each] for each in type(error).__mro__ if each in CATALOGUE)

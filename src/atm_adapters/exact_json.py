@@ -4,6 +4,7 @@ JSON's numbers have no precision of their own (RFC 8259, section 6), and most de
 64-bit floats. Here a number goes from its digits to a Decimal and back, and never through a float.
 """
 
+import json
 from decimal import Decimal, InvalidOperation
 
 import msgspec
@@ -55,21 +56,31 @@ def decode_amount(body: bytes) -> Amount:
     """
     try:
         token = bytes(_amount_decoder.decode(body.decode()).amount)
-        if token.startswith(b'"'):
-            return msgspec.json.decode(token, type=str)
+        text = msgspec.json.decode(token, type=str) if token.startswith(b'"') else token.decode()
+        _refuse_repeated_amount(body)
     except msgspec.DecodeError as error:
         raise InvalidBody("#", "it is empty" if not body else str(error)) from error
     except UnicodeDecodeError as error:
         raise InvalidBody("#", f"it is not UTF-8 (byte {error.start})") from error
     except RecursionError as error:
         raise InvalidBody("#", "it is nested too deeply") from error
+
     if not token:
         raise InvalidBody("#/amount", "it has no amount")
-
-    text = token.decode()
+    if token.startswith(b'"'):
+        return text
     if text[0] not in "-0123456789":
         raise InvalidAmount(text, 'must be a JSON number or a string, such as 100, 10.25 or "10.25"')
     try:
         return Decimal(text)
     except InvalidOperation:  # an exponent beyond what even a Decimal holds
         raise InvalidAmount(text, "is too large or too precise to be money") from None
+
+
+def _refuse_repeated_amount(body: bytes) -> None:
+    """Refuse an object with two amounts: decoders differ in which one counts (RFC 8259, section 4)."""
+    if body.count(b'"amount"') == 1 and b"\\" not in body:
+        return  # the usual body: nothing in it can spell the name in another way
+    members = json.loads(body, parse_int=str, parse_float=str, object_pairs_hook=list)
+    if sum(name == "amount" for name, _ in members) > 1:
+        raise InvalidBody("#/amount", "it has more than one amount")

@@ -231,9 +231,16 @@ def _commit(repository: BatchRepository, transactions: Sequence[Transaction]) ->
         if len(outcomes) != len(transactions):
             raise RuntimeError(f"{len(transactions)} transactions were answered with {len(outcomes)} outcomes")
     except Exception as error:
-        # A copy each: raising an exception adds the caller's frames to it.
-        return [copy(error) for _ in transactions]
+        return [_copy(error) for _ in transactions]
     return outcomes
+
+
+def _copy(error: Exception) -> Exception:
+    """An exception for one caller alone: raising it will add that caller's frames to it."""
+    try:
+        return copy(error)
+    except Exception:  # its constructor takes other arguments than it passed on
+        return RuntimeError(f"{type(error).__name__}: {error}")
 
 
 def _closed() -> StoreUnavailable:

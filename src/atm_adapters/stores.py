@@ -111,7 +111,10 @@ def default_store() -> str:
         return named
     from platformdirs import user_data_path
 
-    folder: Path = user_data_path("mini-atm", appauthor=False)
+    try:
+        folder: Path = user_data_path("mini-atm", appauthor=False)
+    except RuntimeError as error:  # neither the environment nor the system knows a home
+        raise StoreUnavailable("in your user data folder", "you have no home folder; name a store") from error
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -5,6 +5,7 @@ pytest. A repository with ``execute_batch`` takes :class:`BatchRepositoryContrac
 extra ``mini-atm[testing]``.
 """
 
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -265,8 +266,13 @@ def _at_once(calls: list[Callable[[], T]]) -> list[T]:
         barrier.wait(timeout=60)
         return call()
 
-    with ThreadPoolExecutor(len(calls)) as threads:
-        return list(threads.map(run, calls))
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)  # Python changes threads so seldom that a lost update would be a matter of luck
+    try:
+        with ThreadPoolExecutor(len(calls)) as threads:
+            return list(threads.map(run, calls))
+    finally:
+        sys.setswitchinterval(usual)
 
 
 _account_numbers = st.sampled_from(["0", "1", "opened-later", "never_opened"])

@@ -59,6 +59,6 @@ class Account:
         return self._with_balance(exact_difference(self.balance, to_amount(amount)))
 
     def _with_balance(self, balance: Decimal) -> "Account":
-        if not -LARGEST_SUM <= balance <= LARGEST_SUM:
+        if balance.copy_abs() > LARGEST_SUM:  # unlike abs() and unary minus, no business of the caller's context
             raise BalanceOutOfRange(self.number, LARGEST_SUM)
         return Account(self.number, balance)

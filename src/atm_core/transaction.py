@@ -45,7 +45,10 @@ class Transaction:
         :raises InvalidAmount: unless the amount is exact, positive, in whole cents and not too large.
         :raises InvalidAccountNumber: if the account number is ill-formed.
         :raises InvalidKey: if there is a key and it is ill-formed.
+        :raises ValueError: if the kind is neither "deposit" nor "withdrawal".
         """
+        if kind not in ("deposit", "withdrawal"):
+            raise ValueError(f'kind must be "deposit" or "withdrawal", not {kind!r}')
         object.__setattr__(self, "amount", to_amount(amount))
         object.__setattr__(self, "account_number", valid_account_number(account_number))
         object.__setattr__(self, "kind", kind)

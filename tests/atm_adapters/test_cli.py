@@ -94,7 +94,7 @@ def test_the_store_is_named_by_option_or_environment_and_the_option_wins(atm: At
         ("serve --workers 2 --store memory:", 2, "memory: lives in one process"),
         ("serve --log-level loud", 2, "'loud' is not one of"),
         ("serve --port 65536", 2, "--port"),
-        ("balance 0 --store redis://x", 2, "Known are: memory:, a file path, or sqlite:///path"),
+        ("balance 0 --store redis://x", 2, "Known are: memory:, a file path, sqlite:///path"),
         ("balance 9", 3, "atm: There is no account 9."),
         ("deposit 9 5", 3, "atm: There is no account 9."),
         ("open 0", 3, "atm: Account 0 exists already."),
@@ -102,7 +102,10 @@ def test_the_store_is_named_by_option_or_environment_and_the_option_wins(atm: At
         ("balance 0 --store nowhere/x.db", 4, "there is no folder "),
         ("balance 0 --store .", 4, "it is a folder, not a file"),
         ("serve --store nowhere/x.db", 4, "there is no folder "),
-        ("serve --host 256.1.1.1", 1, "atm: can't listen on 256.1.1.1:8000: "),
+        ("serve --host 256.1.1.1", 1, "atm: can't listen on 256.1.1.1:8000: Name or service not known."),
+        ("serve --host=", 1, "an empty host would be every network"),
+        ("serve --store=", 2, "'' is not a store"),
+        ("deposit 0 -5h", 2, "'-5h' is not a plain decimal number"),
     ],
 )
 def test_what_can_not_be_done_says_why_on_standard_error_and_by_its_exit_code(

@@ -26,6 +26,10 @@ def test_every_json_number_is_read_as_the_decimal_that_its_digits_say(number: De
     assert decode_amount(f'{{"amount": {digits}}}'.encode()) == Decimal(digits)
 
 
+def test_an_amount_elsewhere_in_the_body_is_no_second_amount() -> None:
+    assert decode_amount(b'{"note": "amount", "amount": 7, "x": {"amount": 8, "y": [1e999]}, "\\"": 1}') == 7
+
+
 @given(st.text(alphabet=st.characters(exclude_categories=["Cs"])))
 def test_a_string_is_read_as_it_is(text: str) -> None:
     assert decode_amount(json.dumps({"amount": text}).encode()) == text
@@ -38,6 +42,8 @@ def test_a_string_is_read_as_it_is(text: str) -> None:
         (b"{", "#", "truncated"),
         (b"{}", "#/amount", "it has no amount"),
         (b'{"Amount": 1}', "#/amount", "it has no amount"),
+        (b'{"amount": 1, "amount": 1}', "#/amount", "it has more than one amount"),
+        (b'{"amount": "x", "amo\\u0075nt": 1}', "#/amount", "it has more than one amount"),
         (b"[]", "#", "array"),
         (b"1", "#", "int"),
         (b"null", "#", "null"),

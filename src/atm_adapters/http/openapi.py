@@ -1,6 +1,5 @@
 """The API's description: schemas, parameters and statuses, as data."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from http import HTTPStatus
 
@@ -17,9 +16,9 @@ from litestar.openapi.spec import (
     Schema,
 )
 
-from atm_adapters.error_catalogue import CATALOGUE
+from atm_adapters.error_catalogue import report_for
 from atm_adapters.exact_json import InvalidBody
-from atm_adapters.http.problems import problem_type
+from atm_adapters.http.problems import problem_members
 from atm_core import (
     LARGEST_SUM,
     AccountNotFound,
@@ -116,32 +115,26 @@ _IDEMPOTENCY_KEY = Parameter(
     # No example: everybody who tried it out with the same one would find it used.
     description="Names this transaction, so that it counts at most once however often it is sent to this account: "
     "bare, or in double quotes; a UUID, say. A key that was used for another transaction is refused with 422.",
-    schema=Schema(type=OpenAPIType.STRING, pattern="^[!#-~]([ -~]{0,253}[!-~])?$", min_length=1, max_length=255),
+    schema=Schema(
+        type=OpenAPIType.STRING,
+        pattern=r'^("([ !#-\[\]-~]|\\["\\]){1,255}"|[!#-~]([ -~]{0,253}[!-~])?)$',
+    ),
 )
 _MOVEMENT = RequestBody(
     required=True,
     content={"application/json": OpenAPIMediaType(schema=Reference("#/components/schemas/Movement"))},
 )
 _ACCOUNT = OpenAPIResponse(
-    description="The account as it stands",
+    description="The account as it stands; under a key that was used before, as it stood then",
     content={"application/json": OpenAPIMediaType(schema=Reference("#/components/schemas/Account"))},
 )
-_STORE_TROUBLE = (StoreUnavailable, Overloaded, OutcomeUnknown)
+_STORE_UNAVAILABLE = StoreUnavailable("the store", "a reason")
 
 
-def _problems(status: int, errors: Iterable[type[AtmError]] = ()) -> OpenAPIResponse:
-    """Describe one status: a problem document, with an example for each error that it is answered for."""
+def _problems(status: int, *errors: AtmError) -> OpenAPIResponse:
+    """Describe one status: a problem document, with each of these errors as an example of what is answered."""
     examples: dict[str, Example | Reference] = {
-        error.code: Example(
-            summary=CATALOGUE[error].title,
-            value={
-                "type": problem_type(error.code),
-                "title": CATALOGUE[error].title,
-                "status": status,
-                "detail": (error.__doc__ or "").partition("\n")[0],
-            },
-        )
-        for error in errors
+        error.code: Example(summary=report_for(error).title, value=problem_members(error)) for error in errors
     }
     return OpenAPIResponse(
         description=HTTPStatus(status).phrase,
@@ -164,9 +157,9 @@ class BalanceOperation(Operation):
         self.parameters = [_ACCOUNT_NUMBER]
         self.responses = {
             "200": _ACCOUNT,
-            "404": _problems(404, [AccountNotFound]),
-            "422": _problems(422, [InvalidAccountNumber]),
-            "503": _problems(503, _STORE_TROUBLE),
+            "404": _problems(404, AccountNotFound("9")),
+            "422": _problems(422, InvalidAccountNumber("a b")),
+            "503": _problems(503, _STORE_UNAVAILABLE),
         }
 
 
@@ -178,12 +171,19 @@ class _MovementOperation(Operation):
         self.request_body = _MOVEMENT
         self.responses = {
             "200": _ACCOUNT,
-            "400": _problems(400, [InvalidKey]),
-            "404": _problems(404, [AccountNotFound]),
+            "400": _problems(400, InvalidKey("")),
+            "404": _problems(404, AccountNotFound("9")),
             "413": _problems(413),
             "415": _problems(415),
-            "422": _problems(422, [InvalidAmount, InvalidBody, InvalidAccountNumber, BalanceOutOfRange, KeyReused]),
-            "503": _problems(503, _STORE_TROUBLE),
+            "422": _problems(
+                422,
+                InvalidAmount("-5", "must be positive, such as 100 or 10.25"),
+                InvalidBody("#/amount", "it has no amount"),
+                InvalidAccountNumber("a b"),
+                BalanceOutOfRange("0", LARGEST_SUM),
+                KeyReused("0", "order-1"),
+            ),
+            "503": _problems(503, _STORE_UNAVAILABLE, Overloaded(10_000), OutcomeUnknown("the store", "a reason")),
         }
 
 

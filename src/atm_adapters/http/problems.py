@@ -8,7 +8,7 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException
 from litestar.plugins.problem_details import ProblemDetailsException
 
-from atm_adapters.error_catalogue import CATALOGUE
+from atm_adapters.error_catalogue import report_for
 from atm_adapters.exact_json import InvalidBody
 from atm_core import AtmError, InvalidAmount, OutcomeUnknown, StoreUnavailable
 from atm_core.errors import OUTCOME_UNKNOWN_ADVICE
@@ -17,11 +17,6 @@ logger = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 64 * 1024
 RETRY_AFTER_SECONDS = 1
-# Where the store is and what ails it is for the operator's log, not for clients.
-_WITHOUT_THE_STORE: dict[type[AtmError], str] = {
-    StoreUnavailable: "The store is unavailable, and nothing was changed. Try again shortly.",
-    OutcomeUnknown: OUTCOME_UNKNOWN_ADVICE,
-}
 
 
 class UnsupportedMediaType(HTTPException):
@@ -38,16 +33,11 @@ class ClientLeft(HTTPException):
     detail = "The connection was closed before the body was complete."
 
 
-def problem_type(code: str) -> str:
-    """The URI that names an error in problem documents, for the code that names it everywhere else."""
-    return f"urn:mini-atm:error:{code}"
-
-
 def answer_problem(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
     """Log an error, and answer it with a problem document."""
     if isinstance(error, AtmError):
         problem = _core_problem(error)
-        if type(error) in _WITHOUT_THE_STORE:
+        if isinstance(error, StoreUnavailable | OutcomeUnknown):
             logger.error("%s", error)
         else:
             _log_refusal(request, error.code)
@@ -65,20 +55,40 @@ def answer_problem(request: Request[Any, Any, Any], error: Exception) -> Respons
     return problem.to_response(request)
 
 
+def problem_members(error: AtmError) -> dict[str, Any]:
+    """The members of the problem document for an error of the core or of an adapter."""
+    report = report_for(error)
+    members: dict[str, Any] = {
+        "type": f"urn:mini-atm:error:{error.code}",
+        "title": report.title,
+        "status": report.status,
+        "detail": _detail(error),
+    }
+    if isinstance(error, InvalidAmount | InvalidBody):
+        pointer = error.pointer if isinstance(error, InvalidBody) else "#/amount"
+        members["errors"] = [{"pointer": pointer, "detail": str(error)}]
+    return members
+
+
+def _detail(error: AtmError) -> str:
+    """What to tell a client. Where the store is and what ails it is for the operator's log."""
+    if isinstance(error, StoreUnavailable):
+        return "The store is unavailable, and nothing was changed. Try again shortly."
+    if isinstance(error, OutcomeUnknown):
+        return OUTCOME_UNKNOWN_ADVICE
+    return str(error)
+
+
 def _core_problem(error: AtmError) -> ProblemDetailsException:
-    report = CATALOGUE[type(error)]
-    extra = None
-    if isinstance(error, InvalidAmount):
-        extra = {"errors": [{"pointer": "#/amount", "detail": str(error)}]}
-    elif isinstance(error, InvalidBody):
-        extra = {"errors": [{"pointer": error.pointer, "detail": str(error)}]}
+    members = problem_members(error)
+    unavailable = members["status"] == HTTPStatus.SERVICE_UNAVAILABLE
     return ProblemDetailsException(
-        detail=_WITHOUT_THE_STORE.get(type(error), str(error)),
-        status_code=report.status,
-        title=report.title,
-        type_=problem_type(error.code),
-        extra=extra,
-        headers={"Retry-After": str(RETRY_AFTER_SECONDS)} if report.status == HTTPStatus.SERVICE_UNAVAILABLE else None,
+        type_=members.pop("type"),
+        title=members.pop("title"),
+        status_code=members.pop("status"),
+        detail=members.pop("detail"),
+        extra=members,
+        headers={"Retry-After": str(RETRY_AFTER_SECONDS)} if unavailable else None,
     )
 
 

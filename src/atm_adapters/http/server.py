@@ -2,7 +2,9 @@
 
 import os
 import socket
+import sys
 from contextlib import suppress
+from io import TextIOWrapper
 
 import uvicorn
 from uvicorn.supervisors import Multiprocess
@@ -38,9 +40,7 @@ def run(store: str, *, host: str, port: int, workers: int, log_level: str) -> No
     os.environ["ATM_STORE"] = store  # how the workers, which are new processes, learn of it
     with _listen(host, port) as listener:
         address = f"http://{_netloc(host, listener.getsockname()[1])}"
-        print(f"Mini-ATM is listening on {address}")  # noqa: T201
-        print(f"Store: {without_password(store)}")  # noqa: T201
-        print(f"Docs:  {address}{DOCS_PATH}", flush=True)  # noqa: T201
+        _print_banner(address, store)
         config = uvicorn.Config(
             "atm_adapters.http.app:create_app",
             factory=True,
@@ -58,13 +58,27 @@ def run(store: str, *, host: str, port: int, workers: int, log_level: str) -> No
                 uvicorn.Server(config).run(sockets=[listener])
 
 
+def _print_banner(address: str, store: str) -> None:
+    with suppress(OSError):  # who closed standard output wants no banner, but a server
+        if isinstance(sys.stdout, TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")  # a path may hold what the terminal can't show
+        print(f"Mini-ATM is listening on {address}")  # noqa: T201
+        print(f"Store: {without_password(store)}")  # noqa: T201
+        print(f"Docs:  {address}{DOCS_PATH}", flush=True)  # noqa: T201
+
+
 def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    if not host:
+        raise AddressUnavailable(_netloc(host, port), "an empty host would be every network; 0.0.0.0 says so")
     try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family)
-    except OSError as error:
-        # create_server() adds the address to strerror, which is in the message already.
-        reason = str(error.strerror) if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
+    except (OSError, UnicodeError) as error:
+        reason = str(error)
+        if isinstance(error, socket.gaierror):
+            reason = str(error.strerror)
+        elif isinstance(error, OSError) and error.errno:
+            reason = os.strerror(error.errno)  # create_server() adds the address to its own, which stands there already
         raise AddressUnavailable(_netloc(host, port), reason) from error
 
 

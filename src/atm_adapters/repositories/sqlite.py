@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from os import PathLike
+from os.path import isdir
 from pathlib import Path
 from threading import Lock
 
@@ -36,7 +37,7 @@ CREATE TABLE account (
 
 CREATE TABLE journal (
     entry          INTEGER PRIMARY KEY,
-    account_number TEXT NOT NULL REFERENCES account,
+    account_number TEXT NOT NULL,
     kind           TEXT NOT NULL CHECK (kind IN ('deposit', 'withdrawal')),
     amount         INTEGER NOT NULL CHECK (amount > 0),
     key            TEXT,
@@ -69,7 +70,10 @@ class SqliteAccountRepository:
         *,
         lock_timeout: float = 10.0,
     ) -> None:
-        self._path = Path(path).absolute()
+        try:
+            self._path = Path(path).absolute()
+        except OSError as error:  # the current folder is gone
+            raise StoreUnavailable(str(path), f"the current folder can't be read ({error.strerror})") from error
         self._lock_timeout = lock_timeout
         self._write_lock = Lock()
         self._read_lock = Lock()
@@ -219,9 +223,10 @@ class SqliteAccountRepository:
         """Say what is wrong with the file in the user's terms, where SQLite only knows its own."""
         code = getattr(error, "sqlite_errorcode", None)  # misuse found by Python's driver itself has none
         if code == sqlite3.SQLITE_CANTOPEN:
-            if not self._path.parent.is_dir():
+            # os.path's isdir() answers whatever the path; Path's raises if it is too long, or may not be looked at.
+            if not isdir(self._path.parent):  # noqa: PTH112
                 return f"there is no folder {self._path.parent}"
-            if self._path.is_dir():
+            if isdir(self._path):  # noqa: PTH112
                 return "it is a folder, not a file"
         if code == sqlite3.SQLITE_BUSY:
             return f"another process kept it locked for {self._lock_timeout:g} seconds"
