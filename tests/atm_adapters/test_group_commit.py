@@ -1,14 +1,26 @@
-"""Group commit on an event loop: who shares a commit with whom, and what each caller learns."""
+"""Group commit, on an event loop and among threads: who shares a commit with whom, and what each caller learns."""
 
 import asyncio
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
-from atm_adapters.group_commit import GroupCommit
+from atm_adapters.group_commit import GroupCommit, ThreadedGroupCommit
 from atm_adapters.repositories.sqlite import SqliteAccountRepository
-from atm_core import Account, AccountNotFound, AtmError, Overloaded, StoreUnavailable, Transaction, deposit
+from atm_core import (
+    Account,
+    AccountNotFound,
+    AtmError,
+    OutcomeUnknown,
+    Overloaded,
+    StoreUnavailable,
+    Transaction,
+    check_balance,
+    deposit,
+)
 
 
 class Gated:
@@ -178,3 +190,104 @@ def test_closing_finishes_everything_that_was_taken_on_and_refuses_the_rest(stor
         await asyncio.wait_for(closing, 30)
 
     asyncio.run(play())
+
+
+def _until(condition: Callable[[], bool]) -> None:
+    give_up_at = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < give_up_at
+        threading.Event().wait(0.001)
+
+
+@pytest.fixture
+def pool() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(16) as pool:
+        yield pool
+
+
+def _first_and_waiting(
+    store: Gated, accounts: ThreadedGroupCommit, pool: ThreadPoolExecutor, *calls: tuple[str, int]
+) -> list["Future[Account]"]:
+    """Deposit 1 in a thread that commits, and let these calls, each in a thread of its own, wait behind it in order."""
+    futures = [pool.submit(deposit, accounts, "0", 1)]
+    assert store.began.acquire(timeout=30)
+    for number, amount in calls:
+        waiting = len(accounts._waiting)
+        futures.append(pool.submit(deposit, accounts, number, amount))
+        _until(lambda waiting=waiting: len(accounts._waiting) > waiting)  # type: ignore[misc]
+    return futures
+
+
+def test_threads_that_call_during_a_commit_share_the_next_one_and_a_refusal_fails_its_own_caller_only(
+    store: Gated, pool: ThreadPoolExecutor
+) -> None:
+    accounts = ThreadedGroupCommit(store)
+    calls = _first_and_waiting(store, accounts, pool, ("0", 2), ("unknown", 3), ("0", 4))
+    store.gate.release(2)
+    assert [calls[n].result(30) for n in (0, 1, 3)] == [Account("0", 1001), Account("0", 1003), Account("0", 1007)]
+    assert isinstance(calls[2].exception(30), AccountNotFound)
+    assert store.batches == [["1.00"], ["2.00", "3.00", "4.00"]]
+
+
+def test_threads_share_a_commit_up_to_the_bound_and_hand_on_who_commits(store: Gated, pool: ThreadPoolExecutor) -> None:
+    accounts = ThreadedGroupCommit(store, max_batch=2)
+    calls = _first_and_waiting(store, accounts, pool, *[("0", 1)] * 5)
+    store.gate.release(4)
+    assert [call.result(30).balance for call in calls] == [1001, 1002, 1003, 1004, 1005, 1006]
+    assert [len(batch) for batch in store.batches] == [1, 2, 2, 1]
+
+
+def test_a_commit_that_fails_among_threads_fails_each_of_its_callers_and_the_next_one_works(
+    store: Gated, pool: ThreadPoolExecutor
+) -> None:
+    accounts = ThreadedGroupCommit(store)
+    calls = _first_and_waiting(store, accounts, pool, ("0", 2), ("0", 4))
+    store.trouble = [StoreUnavailable("x", "it burns")]
+    store.gate.release(3)
+    assert [type(call.exception(30)) for call in calls].count(StoreUnavailable) == 1
+    assert sum(1 for call in calls if call.exception(30) is None) == 2
+    assert deposit(accounts, "0", 8).balance == 1014
+
+
+def test_a_thread_that_is_interrupted_while_it_commits_leaves_nobody_waiting_and_guesses_nothing(
+    store: Gated, pool: ThreadPoolExecutor
+) -> None:
+    class Interrupted(Gated):
+        def execute_batch(self, transactions: Sequence[Transaction], /) -> Sequence[Account | AtmError]:
+            outcomes = super().execute_batch(transactions)
+            if len(transactions) > 1:
+                raise KeyboardInterrupt
+            return outcomes
+
+    interrupted = Interrupted(store._accounts)
+    accounts = ThreadedGroupCommit(interrupted)
+    calls = _first_and_waiting(interrupted, accounts, pool, ("0", 2), ("0", 4))
+    interrupted.gate.release(3)
+    assert calls[0].result(30) == Account("0", 1001)
+    assert isinstance(calls[1].exception(30), KeyboardInterrupt)
+    assert isinstance(calls[2].exception(30), OutcomeUnknown)
+    assert deposit(accounts, "0", 8).balance == 1015
+
+
+def test_when_too_many_threads_wait_further_ones_are_refused(store: Gated, pool: ThreadPoolExecutor) -> None:
+    accounts = ThreadedGroupCommit(store, max_waiting=2)
+    calls = _first_and_waiting(store, accounts, pool, ("0", 2), ("0", 4))
+    with pytest.raises(Overloaded):
+        deposit(accounts, "0", 8)
+    store.gate.release(2)
+    assert calls[-1].result(30) == Account("0", 1007)
+
+
+def test_closing_waits_for_threads_that_were_taken_on_and_refuses_the_rest(
+    store: Gated, pool: ThreadPoolExecutor
+) -> None:
+    accounts = ThreadedGroupCommit(store)
+    calls = _first_and_waiting(store, accounts, pool, ("0", 2))
+    assert check_balance(accounts, "0") == Account("0", 1000)
+    closing = pool.submit(accounts.close)
+    _until(lambda: accounts._closed)
+    with pytest.raises(StoreUnavailable, match="shutting down"):
+        deposit(accounts, "0", 4)
+    store.gate.release(2)
+    assert calls[-1].result(30) == Account("0", 1003)
+    closing.result(30)
