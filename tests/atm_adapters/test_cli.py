@@ -101,6 +101,11 @@ def test_the_store_is_named_by_option_or_environment_and_the_option_wins(atm: At
         ("deposit 0 9999999999999.99", 3, "atm: The balance of account 0 would leave the range"),
         ("balance 0 --store nowhere/x.db", 4, "there is no folder "),
         ("balance 0 --store .", 4, "it is a folder, not a file"),
+        (
+            "balance 0 --store postgresql://atm:secret@127.0.0.1:1/atm",
+            4,
+            "atm: The store postgresql://atm:***@127.0.0.1:1",
+        ),
         ("serve --store nowhere/x.db", 4, "there is no folder "),
         ("serve --host 256.1.1.1", 1, "atm: can't listen on 256.1.1.1:8000: Name or service not known."),
         ("serve --host=", 1, "an empty host would be every network"),

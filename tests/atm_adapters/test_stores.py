@@ -1,5 +1,6 @@
 """From a URL to a repository."""
 
+import sys
 import time
 from contextlib import closing
 from pathlib import Path
@@ -57,6 +58,13 @@ def test_anything_else_is_refused_with_the_list_of_what_is_known(url: str, tmp_p
     assert refusal.value.url == url
     assert ":p@" not in str(refusal.value)  # a password
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_extra_is_told_with_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    monkeypatch.delitem(sys.modules, "atm_adapters.repositories.postgres", raising=False)
+    with pytest.raises(StoreUnavailable, match=r"pip install 'mini-atm\[postgres\]'"):
+        open_store("postgresql://localhost/atm")
 
 
 def test_the_default_is_a_file_in_the_user_s_data_folder(tmp_path: Path) -> None:
