@@ -5,6 +5,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -57,9 +59,9 @@ class Uncopyable(Exception):
 
 
 @pytest.fixture
-def store(tmp_path_factory: pytest.TempPathFactory) -> Gated:
-    folder = tmp_path_factory.mktemp("store")
-    return Gated(SqliteAccountRepository(folder / "accounts.sqlite3", [Account("0", 1000)]))
+def store(tmp_path: Path) -> Iterator[Gated]:
+    with closing(SqliteAccountRepository(tmp_path / "accounts.sqlite3", [Account("0", 1000)])) as accounts:
+        yield Gated(accounts)
 
 
 async def _settled(*futures: "asyncio.Future[Account]") -> list[Account | BaseException]:
