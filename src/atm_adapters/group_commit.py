@@ -88,9 +88,8 @@ class GroupCommit:
         self._closed = True
         if self._committing is not None:
             await self._committing
-        self._writer.shutdown()
-        self._readers.shutdown()
-        self._repository.close()
+        for last_call in (self._writer.shutdown, self._readers.shutdown, self._repository.close):
+            await asyncio.to_thread(last_call)  # each may wait, and the loop has other things to do
 
     def _refuse_if_closed(self) -> None:
         if self._closed:
