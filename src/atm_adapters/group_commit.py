@@ -87,7 +87,7 @@ class GroupCommit:
         """Finish every transaction that was taken on, then close the repository. Further ones are refused."""
         self._closed = True
         if self._committing is not None:
-            await self._committing
+            await asyncio.shield(self._committing)  # who gives up waiting for the end does not stop it
         for last_call in (self._writer.shutdown, self._readers.shutdown, self._repository.close):
             await asyncio.to_thread(last_call)  # each may wait, and the loop has other things to do
 
@@ -157,7 +157,11 @@ class ThreadedGroupCommit:
             call.commits = not self._somebody_commits
             self._somebody_commits = True
         if not call.commits:
-            call.woken.acquire()
+            try:
+                call.woken.acquire()
+            except BaseException:  # the main thread was interrupted
+                self._withdraw(call)
+                raise
         if call.commits:
             self._commit_next_batch()
         if isinstance(call.outcome, Exception):
@@ -181,14 +185,26 @@ class ThreadedGroupCommit:
                 call.outcome = outcome
         finally:  # also if this thread is interrupted: the others must not wait for ever
             with self._state:
-                if self._waiting:
-                    self._waiting[0].commits = True
-                    self._waiting[0].woken.release()
-                else:
-                    self._somebody_commits = False
-                    self._state.notify_all()
+                self._hand_on()
             for call in batch[1:]:
                 call.woken.release()
+
+    def _hand_on(self) -> None:
+        """Let the first of those who wait commit next. The caller holds the state's lock."""
+        if self._waiting:
+            self._waiting[0].commits = True
+            self._waiting[0].woken.release()
+        else:
+            self._somebody_commits = False
+            self._state.notify_all()
+
+    def _withdraw(self, call: "_Call") -> None:
+        """Take back a call whose thread no longer waits for it, unless it was begun."""
+        with self._state:
+            if call in self._waiting:
+                self._waiting.remove(call)
+                if call.commits:
+                    self._hand_on()
 
 
 class _Call:

@@ -13,7 +13,8 @@ from atm_core import Account, AccountRepository, AtmError, StoreUnavailable
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")  # two characters or more, so that C:\accounts is a path
 
-_PASSWORD = re.compile(r"(?<=:)[^/@:]*(?=@)|(?<=password=)[^&\s]*")
+_USER_AND_PASSWORD = re.compile(r"^([^:]+:/*[^:/?@]*):.*@", re.DOTALL)  # up to the last @: it may be in a password
+_SECRET_PARAMETER = re.compile(r"(?<=[?&])([^=&]*(?:pass|secret|key|%)[^=&]*)=[^&]*", re.IGNORECASE)
 
 KNOWN_STORES = (
     "memory:, a file path, sqlite:///path (sqlite:////path for an absolute one), or postgresql://host/database"
@@ -97,7 +98,7 @@ def open_awaitable_store(url: str | None = None) -> AwaitableStore:
 
 def without_password(url: str) -> str:
     """The URL as it may be shown: with asterisks for a password."""
-    return _PASSWORD.sub("***", url)
+    return _SECRET_PARAMETER.sub(r"\1=***", _USER_AND_PASSWORD.sub(r"\1:***@", url))
 
 
 def default_store() -> str:

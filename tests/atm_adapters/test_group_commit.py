@@ -1,6 +1,7 @@
 """Group commit, on an event loop and among threads: who shares a commit with whom, and what each caller learns."""
 
 import asyncio
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -269,6 +270,27 @@ def test_a_thread_that_is_interrupted_while_it_commits_leaves_nobody_waiting_and
     assert isinstance(calls[1].exception(30), KeyboardInterrupt)
     assert isinstance(calls[2].exception(30), OutcomeUnknown)
     assert deposit(accounts, "0", 8).balance == 1015
+
+
+def test_a_thread_that_is_interrupted_while_it_waits_moves_no_money_and_nobody_waits_for_it(
+    store: Gated, pool: ThreadPoolExecutor
+) -> None:
+    accounts = ThreadedGroupCommit(store)
+    calls = _first_and_waiting(store, accounts, pool)
+
+    main_thread = threading.get_ident()
+
+    def interrupt_the_main_thread() -> None:
+        _until(lambda: len(accounts._waiting) == 1)
+        signal.pthread_kill(main_thread, signal.SIGINT)
+
+    interrupter = pool.submit(interrupt_the_main_thread)
+    with pytest.raises(KeyboardInterrupt):
+        deposit(accounts, "0", 2)
+    interrupter.result(30)
+    store.gate.release(2)
+    assert calls[0].result(30) == Account("0", 1001)
+    assert pool.submit(deposit, accounts, "0", 4).result(30) == Account("0", 1005)
 
 
 def test_when_too_many_threads_wait_further_ones_are_refused(store: Gated, pool: ThreadPoolExecutor) -> None:

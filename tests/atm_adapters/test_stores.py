@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from atm_adapters.repositories.memory import InMemoryAccountRepository
-from atm_adapters.stores import UnknownStore, default_store, open_store
+from atm_adapters.stores import UnknownStore, default_store, open_store, without_password
 from atm_core import Account, StoreUnavailable, check_balance, deposit, open_account
 
 
@@ -65,6 +65,26 @@ def test_a_missing_extra_is_told_with_the_command_that_installs_it(monkeypatch: 
     monkeypatch.delitem(sys.modules, "atm_adapters.repositories.postgres", raising=False)
     with pytest.raises(StoreUnavailable, match=r"pip install 'mini-atm\[postgres\]'"):
         open_store("postgresql://localhost/atm")
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://u:secret@h/db", "postgresql://u:***@h/db"),
+        ("postgresql://:secret@h1:1,h2:2/db?x=y", "postgresql://:***@h1:1,h2:2/db?x=y"),
+        ("postgresql://u:sec@re:t/x@h/db", "postgresql://u:***@h/db"),
+        ("postgresql://u@h/db?password=secret&x=y", "postgresql://u@h/db?password=***&x=y"),
+        ("postgresql:///db?sslpassword=secret", "postgresql:///db?sslpassword=***"),
+        ("postgresql://u@h/db?pass%77ord=secret", "postgresql://u@h/db?pass%77ord=***"),
+        ("postgresql://u@h/db?x=y&oauth_client_secret=a secret", "postgresql://u@h/db?x=y&oauth_client_secret=***"),
+        ("postgresql:/u:sec/ret@h", "postgresql:/u:***@h"),
+        ("postgresql://u@h1:1,h2:2/db", "postgresql://u@h1:1,h2:2/db"),
+        ("sqlite:///a:b.db", "sqlite:///a:b.db"),
+        ("memory:", "memory:"),
+    ],
+)
+def test_a_url_is_shown_without_its_password(url: str, shown: str) -> None:
+    assert without_password(url) == shown
 
 
 def test_the_default_is_a_file_in_the_user_s_data_folder(tmp_path: Path) -> None:

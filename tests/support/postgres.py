@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from uuid import uuid4
@@ -66,7 +66,9 @@ class Postgres:
     def kill(self) -> None:
         """``kill -9`` the server and everything it started."""
         assert self.process is not None
-        os.killpg(self.process.pid, signal.SIGKILL)
+        for pid in (self.process.pid, *_children(self.process.pid)):  # each child is in a process group of its own
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         self.process.wait()
 
     def stop(self) -> None:
@@ -137,6 +139,16 @@ def fresh_schema(server: Postgres) -> Iterator[str]:
         while admin.execute(count, (name,)).fetchone() != (0,):
             assert time.monotonic() < give_up_at, "a connection was left behind"
         admin.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(name)))
+
+
+def _children(parent: int) -> list[int]:
+    children = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            pid, rest = stat.parent.name, stat.read_text().rpartition(")")[2]
+            if int(rest.split()[1]) == parent:
+                children.append(int(pid))
+    return children
 
 
 def free_port() -> int:

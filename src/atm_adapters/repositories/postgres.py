@@ -20,6 +20,7 @@ from uuid import UUID, uuid4
 import psycopg
 from psycopg import errors
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.errors import Diagnostic
 from psycopg_pool import ConnectionPool
 
 from atm_core import (
@@ -69,6 +70,7 @@ CREATE TABLE mini_atm (schema_version BIGINT NOT NULL)
 # Of everything libpq knows, only what would let a dead server hold a caller for minutes; the URL's word wins.
 _LIBPQ_DEFAULTS: Final = {
     "connect_timeout": "5",
+    "target_session_attrs": "read-write",  # of several hosts, a standby would give stale answers
     "keepalives_idle": "5",
     "keepalives_interval": "2",
     "keepalives_count": "3",
@@ -127,7 +129,10 @@ class PostgresAccountRepository:
         self._name = name
         self._patience = patience
         with self._errors_named():
-            given = conninfo_to_dict(url)
+            try:
+                given = conninfo_to_dict(url)
+            except psycopg.ProgrammingError:  # whose words may hold a piece of the password
+                raise StoreUnavailable(name, "libpq does not understand this URL") from None
             missing = {option: value for option, value in _LIBPQ_DEFAULTS.items() if option not in given}
             conninfo = make_conninfo(url, **missing)
             with psycopg.connect(conninfo, autocommit=True) as connection:
@@ -154,7 +159,7 @@ class PostgresAccountRepository:
         return Account(account_number, from_minor_units(row[0]))
 
     def add(self, account: Account, /) -> Account:
-        with self._errors_named(), self._pool.connection(timeout=self._patience) as connection:
+        with self._errors_named(), self._connection(self._patience) as connection:
             try:
                 added = _insert_accounts(connection, [account])
             except psycopg.Error as error:
@@ -209,7 +214,10 @@ class PostgresAccountRepository:
                     _insert_accounts(connection, opening_accounts)
                 return
         except (errors.DuplicateTable, errors.UniqueViolation):  # another process was quicker
-            version = _schema_version(connection)
+            try:
+                version = _schema_version(connection)
+            except errors.UndefinedTable:
+                raise StoreUnavailable(self._name, "it has tables account or journal that are not Mini-ATM's") from None
         if version != _SCHEMA_VERSION:
             raise StoreUnavailable(
                 self._name,
@@ -246,20 +254,30 @@ class PostgresAccountRepository:
         for attempt in count(1):
             with self._errors_named():
                 try:
-                    with self._pool.connection(timeout=max(0.001, give_up_at - time.monotonic())) as connection:
-                        try:
-                            return work(connection)
-                        except errors.ReadOnlySqlTransaction:  # a former primary: the pool shall find the present one
-                            connection.close()
-                            raise
+                    # Asked again and again, because a pool that gave up starts anew only when it is asked.
+                    with self._connection(min(0.5, max(0.001, give_up_at - time.monotonic()))) as connection:
+                        return work(connection)
                 except (errors.SerializationFailure, errors.DeadlockDetected):
-                    if attempt == _ATTEMPTS:
+                    if attempt >= _ATTEMPTS:
                         raise
                 except (psycopg.OperationalError, errors.ReadOnlySqlTransaction):
                     if self._pool.closed or time.monotonic() >= give_up_at:
                         raise
             time.sleep(random.uniform(0, min(0.5, 0.002 * 2**attempt)))  # noqa: S311 - jitter is no secret
         raise AssertionError  # count() has no end
+
+    @contextmanager
+    def _connection(self, timeout: float) -> Iterator[Connection]:
+        # Not the pool's own context manager: that one commits on the way out, and raises if it can't,
+        # which would hide what was answered already.
+        connection = self._pool.getconn(timeout)
+        try:
+            yield connection
+        except errors.ReadOnlySqlTransaction:  # a former primary: the pool shall find the present one
+            connection.close()
+            raise
+        finally:
+            self._pool.putconn(connection)
 
     @contextmanager
     def _errors_named(self) -> Iterator[None]:
@@ -277,54 +295,73 @@ def _carry_out(connection: Connection, transactions: Sequence[Transaction]) -> l
     """
     numbers = list({transaction.account_number for transaction in transactions})
     keys = [(transaction.account_number, transaction.key) for transaction in transactions if transaction.key]
-    with connection.pipeline() as pipeline:
-        connection.execute("BEGIN")
-        loaded = connection.execute(_LOCK_ACCOUNTS, (numbers,))
-        known = connection.execute(_FIND_ANSWERED, ([number for number, _ in keys], [key for _, key in keys]))
-        accounts: dict[str, Account] = {}
-        last_entry: dict[str, int] = {}
-        for number, balance, entry in loaded:
-            accounts[number] = Account(number, from_minor_units(balance))
-            last_entry[number] = entry
-        answered = {
-            (number, key): Entry(
-                Transaction(number, kind, from_minor_units(amount), key), Account(number, from_minor_units(balance))
-            )
-            for number, key, kind, amount, balance in known
-        }
-
-        outcomes, entries = settle(transactions, accounts, answered)
-        if not entries:
-            connection.execute("ROLLBACK")
-            return outcomes
-
-        batch = uuid4()
-        rows = []
-        for transaction, account in entries:
-            number = transaction.account_number
-            last_entry[number] += 1
-            rows.append(
-                (
-                    number,
-                    last_entry[number],
-                    transaction.kind,
-                    to_minor_units(transaction.amount),
-                    transaction.key,
-                    to_minor_units(account.balance),
+    notices: list[Diagnostic] = []
+    connection.add_notice_handler(notices.append)
+    committed: list[Account | AtmError] | None = None
+    try:
+        with connection.pipeline() as pipeline:
+            connection.execute("BEGIN")
+            loaded = connection.execute(_LOCK_ACCOUNTS, (numbers,))
+            known = connection.execute(_FIND_ANSWERED, ([number for number, _ in keys], [key for _, key in keys]))
+            accounts: dict[str, Account] = {}
+            last_entry: dict[str, int] = {}
+            for number, balance, entry in loaded:
+                accounts[number] = Account(number, from_minor_units(balance))
+                last_entry[number] = entry
+            answered = {
+                (number, key): Entry(
+                    Transaction(number, kind, from_minor_units(amount), key), Account(number, from_minor_units(balance))
                 )
-            )
-        changed = list({transaction.account_number for transaction, _ in entries})
-        balances = [to_minor_units(accounts[number].balance) for number in changed]
-        try:
-            connection.execute(_UPDATE_ACCOUNTS, (changed, balances, [last_entry[number] for number in changed]))
-            connection.execute(_INSERT_ENTRIES, (batch, *map(list, zip(*rows, strict=True))))
-            connection.execute("COMMIT")
-            pipeline.sync()
-        except psycopg.Error as error:
-            if _is_in_doubt(connection, error):
-                raise _InDoubt(outcomes, batch, *rows[-1][:2]) from error
+                for number, key, kind, amount, balance in known
+            }
+
+            outcomes, entries = settle(transactions, accounts, answered)
+            batch = uuid4()
+            rows = _rows(entries, last_entry)
+            try:
+                if rows:
+                    changed = list({number for number, *_ in rows})
+                    balances = [to_minor_units(accounts[number].balance) for number in changed]
+                    connection.execute(
+                        _UPDATE_ACCOUNTS, (changed, balances, [last_entry[number] for number in changed])
+                    )
+                    connection.execute(_INSERT_ENTRIES, (batch, *map(list, zip(*rows, strict=True))))
+                # Also where nothing is written: the first answer is given again once a synchronous standby has it,
+                # for which a COMMIT waits, since to lock a row is logged.
+                connection.execute("COMMIT")
+                pipeline.sync()
+                if any(notice.severity_nonlocalized == "WARNING" for notice in notices):
+                    raise psycopg.OperationalError("the commit was cut short while it waited for a standby")
+            except psycopg.Error as error:
+                if rows and _is_in_doubt(connection, error):
+                    raise _InDoubt(outcomes, batch, *rows[-1][:2]) from error
+                raise
+            committed = outcomes
+    except psycopg.Error:
+        if committed is None:
             raise
-    return outcomes
+        # The commit was answered; what came after it, on the way out of the pipeline, changes nothing.
+    finally:
+        connection.remove_notice_handler(notices.append)
+    return committed
+
+
+def _rows(entries: Iterable[Entry], last_entry: dict[str, int]) -> list[tuple[str, int, str, int, str | None, int]]:
+    """The journal's rows for these entries, numbered within their accounts from the last number on."""
+    rows: list[tuple[str, int, str, int, str | None, int]] = []
+    for transaction, account in entries:
+        last_entry[account.number] += 1
+        rows.append(
+            (
+                account.number,
+                last_entry[account.number],
+                transaction.kind,
+                to_minor_units(transaction.amount),
+                transaction.key,
+                to_minor_units(account.balance),
+            )
+        )
+    return rows
 
 
 def _configure(connection: Connection) -> None:
@@ -333,6 +370,12 @@ def _configure(connection: Connection) -> None:
         "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
     )
     connection.execute("SELECT set_config('lock_timeout', '5s', false) WHERE current_setting('lock_timeout') = '0'")
+    connection.execute(
+        "SELECT set_config('idle_in_transaction_session_timeout', '10s', false)"
+        " WHERE current_setting('idle_in_transaction_session_timeout') = '0'"
+    )
+    # A COMMIT that times out while it waits for a synchronous standby says that it succeeded.
+    connection.execute("SELECT set_config('statement_timeout', '0', false)")
 
 
 def _schema_version(connection: Connection) -> int | None:
@@ -353,8 +396,10 @@ def _insert_accounts(connection: Connection, accounts: Iterable[Account]) -> int
 
 def _is_in_doubt(connection: Connection, error: psycopg.Error) -> bool:
     """Say whether a commit may have gone through: the database did not live to say, or says that it doesn't know."""
-    return connection.closed or error.sqlstate == "40003"  # statement_completion_unknown
+    # Only an ERROR leaves a server that goes on and knows. Beside a FATAL, the commit may have been answered already.
+    return connection.closed or error.sqlstate == "40003" or error.diag.severity_nonlocalized != "ERROR"
 
 
 def _reason(error: Exception) -> str:
-    return " ".join(str(error).split()).rstrip(".")
+    primary = error.diag.message_primary if isinstance(error, psycopg.Error) else None
+    return " ".join((primary or str(error)).split()).rstrip(".")

@@ -1,5 +1,6 @@
 """What the PostgreSQL repository promises beyond the contract: processes, and a database in trouble."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -99,6 +100,13 @@ def test_commits_are_synchronous_even_where_the_database_s_own_setting_is_off(ur
             assert connection.execute("SHOW synchronous_commit").fetchone() == (expected,)
 
 
+def test_a_commit_that_waits_for_a_standby_is_not_cut_short_by_the_database_s_statement_timeout(url: str) -> None:
+    # Cut short, it would report success for what only one machine has.
+    hasty = f"{url}%20-cstatement_timeout%3D1s"
+    with closing(PostgresAccountRepository(hasty)) as accounts, accounts._pool.connection() as connection:
+        assert connection.execute("SHOW statement_timeout").fetchone() == ("0",)
+
+
 def test_tables_of_a_version_this_release_does_not_know_are_refused(url: str) -> None:
     PostgresAccountRepository(url).close()
     with psycopg.connect(url) as connection:
@@ -135,6 +143,39 @@ def test_connections_that_were_lost_are_replaced_without_a_restart(postgres: Pos
             assert deposit(accounts, "0", 1, f"key-{expected}").balance == expected
             admin.execute(cut_all)
             assert check_balance(accounts, "0").balance == expected
+
+
+def test_deposits_without_a_key_count_once_while_the_database_is_restarted_again_and_again(
+    own_postgres: Postgres,
+) -> None:
+    stopped = threading.Event()
+
+    def caller() -> tuple[int, int]:
+        answered = unknown = 0
+        while not stopped.is_set():
+            try:
+                deposit(accounts, "0", 1)
+                answered += 1
+            except OutcomeUnknown:
+                unknown += 1
+            except StoreUnavailable:
+                continue
+        return answered, unknown
+
+    with closing(PostgresAccountRepository(own_postgres.url, OPENING)) as accounts, ThreadPoolExecutor(8) as threads:
+        callers = [threads.submit(caller) for _ in range(8)]
+        try:
+            for _ in range(5):
+                before = check_balance(accounts, "0").balance
+                while check_balance(accounts, "0").balance < before + 100:
+                    assert not any(one.done() for one in callers)
+                own_postgres.stop()
+                own_postgres.start()
+        finally:
+            stopped.set()
+        answered, unknown = (sum(figures) for figures in zip(*[one.result(60) for one in callers], strict=True))
+        moved = check_balance(accounts, "0").balance - 1000
+        assert answered <= moved <= answered + unknown
 
 
 @pytest.fixture
