@@ -8,10 +8,10 @@ the next. Nobody waits for a timer: a caller who is alone is served at once.
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from atm_core import (
     Account,
@@ -23,9 +23,12 @@ from atm_core import (
     Transaction,
 )
 
+T = TypeVar("T")
+
 _MAX_WAITING = 10_000
 _MAX_BATCH = 1_000
 _READING_THREADS = 4
+_GRACE_SECONDS = 5.0
 
 
 @runtime_checkable
@@ -37,7 +40,7 @@ class BatchRepository(AccountRepository[Account], Protocol):
         ...
 
     def close(self) -> None:
-        """Give back what the repository holds."""
+        """Give back what the repository holds. A call that hangs in another thread should fail then."""
         ...
 
 
@@ -48,7 +51,8 @@ class GroupCommit:
     will; once it was handed over, it is finished, whoever still listens.
 
     :param repository: where the transactions are carried out, by one thread, a batch at a time.
-    :param max_waiting: how many transactions may wait before further ones are refused as ``Overloaded``.
+    :param max_waiting: how many transactions, and how many reads, may wait before further ones are refused
+        as ``Overloaded``.
     :param max_batch: how many transactions at the most share a commit.
     """
 
@@ -58,6 +62,7 @@ class GroupCommit:
         self._repository = repository
         self._max_waiting = max_waiting
         self._max_batch = max_batch
+        self._calls: set[asyncio.Future[Account]] = set()
         self._waiting: deque[tuple[Transaction, asyncio.Future[Account]]] = deque()
         self._committing: asyncio.Task[None] | None = None
         self._closed = False
@@ -65,17 +70,17 @@ class GroupCommit:
         self._readers = ThreadPoolExecutor(_READING_THREADS, thread_name_prefix="reads")
 
     def get(self, account_number: str, /) -> asyncio.Future[Account]:
-        self._refuse_if_closed()
-        return asyncio.get_running_loop().run_in_executor(self._readers, self._repository.get, account_number)
+        return self._call(self._readers, self._repository.get, account_number)
 
     def add(self, account: Account, /) -> asyncio.Future[Account]:
-        self._refuse_if_closed()
-        return asyncio.get_running_loop().run_in_executor(self._writer, self._repository.add, account)
+        return self._call(self._writer, self._repository.add, account)
 
     def execute(self, transaction: Transaction, /) -> asyncio.Future[Account]:
         self._refuse_if_closed()
         if len(self._waiting) >= self._max_waiting:
-            raise Overloaded(len(self._waiting))
+            self._waiting = deque((asked, caller) for asked, caller in self._waiting if not caller.done())
+            if len(self._waiting) >= self._max_waiting:
+                raise Overloaded(len(self._waiting))
         loop = asyncio.get_running_loop()
         outcome: asyncio.Future[Account] = loop.create_future()
         self._waiting.append((transaction, outcome))
@@ -84,12 +89,31 @@ class GroupCommit:
         return outcome
 
     async def close(self) -> None:
-        """Finish every transaction that was taken on, then close the repository. Further ones are refused."""
+        """Finish what was taken on, within bounds, then close the repository. Anything further is refused.
+
+        What hangs for five seconds is cut off by the repository as it closes, and its callers learn what
+        can be said of it.
+        """
         self._closed = True
+        begun: set[asyncio.Future[Any]] = {*self._calls}
         if self._committing is not None:
-            await asyncio.shield(self._committing)  # who gives up waiting for the end does not stop it
-        for last_call in (self._writer.shutdown, self._readers.shutdown, self._repository.close):
-            await asyncio.to_thread(last_call)  # each may wait, and the loop has other things to do
+            begun.add(self._committing)
+        if begun:
+            await asyncio.wait(begun, timeout=_GRACE_SECONDS)
+        await asyncio.to_thread(self._repository.close)
+        if self._committing is not None:
+            await asyncio.wait({self._committing})
+        for last_call in (self._writer.shutdown, self._readers.shutdown):
+            await asyncio.to_thread(last_call)  # it may wait, and the loop has other things to do
+
+    def _call(self, threads: ThreadPoolExecutor, call: Callable[[T], Account], argument: T) -> asyncio.Future[Account]:
+        self._refuse_if_closed()
+        if len(self._calls) >= self._max_waiting:
+            raise Overloaded(len(self._calls))
+        outcome = asyncio.get_running_loop().run_in_executor(threads, call, argument)
+        self._calls.add(outcome)
+        outcome.add_done_callback(self._calls.discard)
+        return outcome
 
     def _refuse_if_closed(self) -> None:
         if self._closed:
@@ -148,45 +172,51 @@ class ThreadedGroupCommit:
 
     def execute(self, transaction: Transaction, /) -> Account:
         call = _Call(transaction)
-        with self._state:
-            if self._closed:
-                raise _closed()
-            if len(self._waiting) >= self._max_waiting:
-                raise Overloaded(len(self._waiting))
-            self._waiting.append(call)
-            call.commits = not self._somebody_commits
-            self._somebody_commits = True
-        if not call.commits:
-            try:
+        try:
+            with self._state:
+                if self._closed:
+                    raise _closed()
+                if len(self._waiting) >= self._max_waiting:
+                    raise Overloaded(len(self._waiting))
+                self._waiting.append(call)
+                call.commits = not self._somebody_commits
+                self._somebody_commits = True
+            if not call.commits:
                 call.woken.acquire()
-            except BaseException:  # the main thread was interrupted
-                self._withdraw(call)
-                raise
-        if call.commits:
-            self._commit_next_batch()
+            if call.commits:
+                self._commit_next_batch()
+        except BaseException:  # such as Ctrl-C, which interrupts the main thread anywhere
+            self._withdraw(call)
+            raise
         if isinstance(call.outcome, Exception):
             raise call.outcome
         return call.outcome
 
     def close(self) -> None:
-        """Finish every transaction that was taken on, then close the repository. Further ones are refused."""
+        """Finish what was taken on, within bounds, then close the repository. Anything further is refused.
+
+        What hangs for five seconds is cut off by the repository as it closes, and its callers learn what
+        can be said of it.
+        """
         with self._state:
             self._closed = True
-            self._state.wait_for(lambda: not self._somebody_commits)
+            self._state.wait_for(lambda: not self._somebody_commits, _GRACE_SECONDS)
         self._repository.close()
 
     def _commit_next_batch(self) -> None:
         """Commit for the first of those who wait; the caller is the very first of them."""
-        with self._state:
-            batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), self._max_batch))]
+        batch: list[_Call] = []
         try:
+            with self._state:
+                while self._waiting and len(batch) < self._max_batch:
+                    batch.append(self._waiting.popleft())
             outcomes = _commit(self._repository, [call.transaction for call in batch])
             for call, outcome in zip(batch, outcomes, strict=True):
                 call.outcome = outcome
         finally:  # also if this thread is interrupted: the others must not wait for ever
             with self._state:
                 self._hand_on()
-            for call in batch[1:]:
+            for call in batch:
                 call.woken.release()
 
     def _hand_on(self) -> None:

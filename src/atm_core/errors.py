@@ -3,9 +3,12 @@
 from decimal import Decimal
 from typing import ClassVar
 
-OUTCOME_UNKNOWN_ADVICE = (
+SEND_AGAIN_UNDER_THE_KEY = (
     "It is not known whether the money moved. Send the transaction again under the same idempotency key: "
     "it counts at most once. If it had no key, read the balance first."
+)
+READ_WHETHER_IT_EXISTS = (
+    "It is not known whether the account was opened. Read its balance: if there is no such account, open it again."
 )
 
 
@@ -146,7 +149,7 @@ class StoreUnavailable(AtmError):
 
 
 class Overloaded(AtmError):
-    """So many transactions are waiting already that this one was not taken on; no money was moved.
+    """So many requests are waiting already that this one was not taken on; no money was moved.
 
     ``waiting`` is how many there are.
     """
@@ -158,24 +161,25 @@ class Overloaded(AtmError):
         self.waiting = waiting
 
     def __str__(self) -> str:
-        return f"{self.waiting:,} transactions are waiting already, so this one was not taken on. Try again shortly."
+        return f"{self.waiting:,} requests are waiting already, so this one was not taken on. Try again shortly."
 
 
 class OutcomeUnknown(AtmError):
-    """It could not be learnt whether a transaction was committed: it may have moved money, or not.
+    """It could not be learnt whether a commit went through: money may have moved, or an account been opened, or not.
 
-    ``store`` and ``reason`` as for :class:`StoreUnavailable`.
+    ``store`` and ``reason`` as for :class:`StoreUnavailable`; ``advice`` says how to find out.
     """
 
     code = "outcome-unknown"
 
-    def __init__(self, store: str, reason: str) -> None:
-        super().__init__(store, reason)
+    def __init__(self, store: str, reason: str, advice: str = SEND_AGAIN_UNDER_THE_KEY) -> None:
+        super().__init__(store, reason, advice)
         self.store = store
         self.reason = reason
+        self.advice = advice
 
     def __str__(self) -> str:
-        return f"The store {self.store} failed while it committed ({self.reason}). {OUTCOME_UNKNOWN_ADVICE}"
+        return f"The store {self.store} failed while it committed ({self.reason}). {self.advice}"
 
 
 def _quoted(value: object) -> str:

@@ -32,6 +32,7 @@ class AccountRepository(Protocol[Out_co]):
         """Keep a new account, with its balance as the opening balance, and give it back.
 
         :raises AccountAlreadyExists: if the number is taken; that account is left as it is.
+        :raises OutcomeUnknown: if it can't be learnt whether the commit went through.
         """
         ...
 

@@ -164,6 +164,34 @@ def test_when_too_many_wait_further_ones_are_refused_and_those_who_wait_are_serv
     asyncio.run(play())
 
 
+def test_callers_who_were_cancelled_take_no_place_among_those_who_wait(store: Gated) -> None:
+    async def play() -> None:
+        accounts = GroupCommit(store, max_waiting=2)
+        first = deposit(accounts, "0", 1)
+        await store.has_begun()
+        for amount in (2, 4):
+            deposit(accounts, "0", amount).cancel()
+        last = deposit(accounts, "0", 8)
+        store.gate.release(2)
+        assert await _settled(first, last) == [Account("0", 1001), Account("0", 1009)]
+        await accounts.close()
+
+    asyncio.run(play())
+
+
+def test_when_too_many_reads_wait_further_ones_are_refused(store: Gated) -> None:
+    async def play() -> None:
+        accounts = GroupCommit(store, max_waiting=2)
+        reads = [check_balance(accounts, "0") for _ in range(2)]
+        with pytest.raises(Overloaded):
+            check_balance(accounts, "0")
+        assert await _settled(*reads) == [Account("0", 1000)] * 2
+        assert await check_balance(accounts, "0") == Account("0", 1000)
+        await accounts.close()
+
+    asyncio.run(play())
+
+
 def test_reads_do_not_queue_behind_writes(store: Gated) -> None:
     async def play() -> None:
         accounts = GroupCommit(store)
@@ -191,6 +219,21 @@ def test_closing_finishes_everything_that_was_taken_on_and_refuses_the_rest(stor
         store.gate.release(3)
         assert (await _settled(*taken_on))[-1] == Account("0", 1005)
         await asyncio.wait_for(closing, 30)
+
+    asyncio.run(play())
+
+
+def test_closing_leaves_no_thread_behind(store: Gated) -> None:
+    async def play() -> None:
+        before = threading.active_count()
+        accounts = GroupCommit(store)
+        store.gate.release()
+        await _settled(deposit(accounts, "0", 1), check_balance(accounts, "0"))
+        assert threading.active_count() > before
+        await asyncio.to_thread(lambda: None)  # a thread of the event loop's own, that closing will use
+        before += 1
+        await accounts.close()
+        assert threading.active_count() == before
 
     asyncio.run(play())
 

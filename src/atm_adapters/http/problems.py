@@ -11,7 +11,6 @@ from litestar.plugins.problem_details import ProblemDetailsException
 from atm_adapters.error_catalogue import report_for
 from atm_adapters.exact_json import InvalidBody
 from atm_core import AtmError, InvalidAmount, OutcomeUnknown, StoreUnavailable
-from atm_core.errors import OUTCOME_UNKNOWN_ADVICE
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +74,7 @@ def _detail(error: AtmError) -> str:
     if isinstance(error, StoreUnavailable):
         return "The store is unavailable, and nothing was changed. Try again shortly."
     if isinstance(error, OutcomeUnknown):
-        return OUTCOME_UNKNOWN_ADVICE
+        return error.advice
     return str(error)
 
 

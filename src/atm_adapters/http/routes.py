@@ -6,8 +6,9 @@ money exact on the wire (see ``exact_json``).
 
 import logging
 import re
+from asyncio import CancelledError
 from collections.abc import Awaitable
-from typing import Any
+from typing import Any, TypeVar
 
 from litestar import Request, get, post
 from litestar.exceptions import InternalServerException
@@ -17,7 +18,19 @@ from litestar.response.base import ASGIResponse
 from atm_adapters.exact_json import decode_amount, encode_account
 from atm_adapters.http.openapi import BalanceOperation, DepositOperation, WithdrawOperation
 from atm_adapters.http.problems import ClientLeft, UnsupportedMediaType
-from atm_core import Account, AccountRepository, Amount, InvalidKey, check_balance, deposit, withdraw
+from atm_core import (
+    Account,
+    AccountRepository,
+    Amount,
+    InvalidKey,
+    OutcomeUnknown,
+    StoreUnavailable,
+    check_balance,
+    deposit,
+    withdraw,
+)
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +48,9 @@ def account_routes(accounts: AccountRepository[Awaitable[Account]]) -> list[HTTP
         operation_class=BalanceOperation,
     )
     async def balance_route(request: Request[Any, Any, Any]) -> ASGIResponse:
-        account = await check_balance(accounts, request.path_params["account_number"])
+        account = await _unless_cut_off(
+            check_balance(accounts, request.path_params["account_number"]), StoreUnavailable
+        )
         logger.info("balance of account %s checked", account.number)
         return ASGIResponse(body=encode_account(account))
 
@@ -47,7 +62,8 @@ def account_routes(accounts: AccountRepository[Awaitable[Account]]) -> list[HTTP
     )
     async def deposit_route(request: Request[Any, Any, Any]) -> ASGIResponse:
         amount, key = await _amount_and_key(request)
-        account = await deposit(accounts, request.path_params["account_number"], amount, key)
+        call = deposit(accounts, request.path_params["account_number"], amount, key)
+        account = await _unless_cut_off(call, OutcomeUnknown)
         logger.info("deposit to account %s", account.number)
         return ASGIResponse(body=encode_account(account))
 
@@ -59,7 +75,8 @@ def account_routes(accounts: AccountRepository[Awaitable[Account]]) -> list[HTTP
     )
     async def withdraw_route(request: Request[Any, Any, Any]) -> ASGIResponse:
         amount, key = await _amount_and_key(request)
-        account = await withdraw(accounts, request.path_params["account_number"], amount, key)
+        call = withdraw(accounts, request.path_params["account_number"], amount, key)
+        account = await _unless_cut_off(call, OutcomeUnknown)
         logger.info("withdrawal from account %s", account.number)
         return ASGIResponse(body=encode_account(account))
 
@@ -76,13 +93,21 @@ async def _amount_and_key(request: Request[Any, Any, Any]) -> tuple[Amount, str 
         elif name == b"idempotency-key":
             keys.append(value.decode("latin-1"))
     try:
-        body = await request.body()
+        body = await _unless_cut_off(request.body(), StoreUnavailable)
     except InternalServerException as error:  # Litestar's only reason for it here
         raise ClientLeft from error
     amount = decode_amount(body)
     if len(keys) > 1:
         raise InvalidKey(None, "must be sent once, and it was sent more than once")
     return amount, _bare(keys[0]) if keys else None
+
+
+async def _unless_cut_off(call: Awaitable[T], failure: type[StoreUnavailable | OutcomeUnknown]) -> T:
+    """Await a call; when the server cancels it at the end of its grace for a shutdown, fail with what is then true."""
+    try:
+        return await call
+    except CancelledError as error:
+        raise failure("behind this server", "it is shutting down") from error
 
 
 def _bare(key: str) -> str:

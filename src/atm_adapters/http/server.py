@@ -12,7 +12,7 @@ from uvicorn.supervisors import Multiprocess
 from atm_adapters.http.app import DOCS_PATH
 from atm_adapters.stores import open_store, without_password
 
-GRACE_SECONDS = 10
+GRACE_SECONDS = 5  # to finish requests; as long again may pass while the store finishes
 
 
 class AddressUnavailable(Exception):

@@ -5,15 +5,18 @@ elaborate, and are there so that no outcome is ever guessed:
 
 - Entries of an account's journal are numbered, and each names the batch that wrote it. So when the
   connection is lost during COMMIT, one look at one entry tells whether the batch is in.
-- That look is taken with the account's row locked: the lost transaction, should it still be alive on
-  the server, has then ended one way or the other.
+- That look is taken with the account's row written to: the lost transaction, should it still be alive
+  on the server, has then ended one way or the other.
 """
 
 import random
+import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from copy import copy
 from itertools import count
+from threading import Lock
 from typing import Any, Final, TypeAlias, TypeVar
 from uuid import UUID, uuid4
 
@@ -34,6 +37,7 @@ from atm_core import (
     Transaction,
     settle,
 )
+from atm_core.errors import READ_WHETHER_IT_EXISTS
 from atm_core.money import from_minor_units, to_minor_units
 
 T = TypeVar("T")
@@ -47,7 +51,8 @@ CREATE TABLE account (
     account_number TEXT PRIMARY KEY,
     opening        BIGINT NOT NULL,
     balance        BIGINT NOT NULL CHECK (balance BETWEEN -999999999999999 AND 999999999999999),
-    last_entry     BIGINT NOT NULL
+    last_entry     BIGINT NOT NULL,
+    batch          UUID NOT NULL
 );
 
 CREATE TABLE journal (
@@ -77,13 +82,14 @@ _LIBPQ_DEFAULTS: Final = {
     "tcp_user_timeout": "10000",
 }
 _MAX_CONNECTIONS = 8
-_ATTEMPTS = 20
+_LONGEST_PAUSE = 0.5
 
 # Locked in order of account number, so that two batches never wait for each other.
 _LOCK_ACCOUNTS = """
 SELECT account_number, balance, last_entry FROM account
 WHERE account_number = ANY(%s) ORDER BY account_number FOR UPDATE
 """
+_ONLY_BRIEFLY = "SET LOCAL lock_timeout = '100ms'"
 _FIND_ANSWERED = """
 SELECT account_number, key, kind, amount, balance FROM journal
 JOIN unnest(%s::text[], %s::text[]) AS asked (account_number, key) USING (account_number, key)
@@ -111,6 +117,29 @@ class _InDoubt(Exception):
         self.entry = entry
 
 
+class _Outage:
+    """When the database was away, so that all who ask meanwhile share one patience."""
+
+    def __init__(self) -> None:
+        self._began = self._last_noticed = float("-inf")
+
+    def notice(self) -> None:
+        """The database was just found away."""
+        now = time.monotonic()
+        if now - self._last_noticed > 2 * _LONGEST_PAUSE:
+            self._began = now
+        self._last_noticed = now
+
+    def is_over(self) -> None:
+        """The database has just answered."""
+        self._last_noticed = float("-inf")
+
+    def give_up_at(self, patience: float) -> float:
+        """Until when a call that comes now should go on trying."""
+        now = time.monotonic()
+        return (self._began if now - self._last_noticed <= 2 * _LONGEST_PAUSE else now) + patience
+
+
 class PostgresAccountRepository:
     """An ``AccountRepository[Account]`` in PostgreSQL, safe to share between threads, processes and machines.
 
@@ -119,7 +148,7 @@ class PostgresAccountRepository:
     :param name: what errors call the store; it should not hold the password.
     :param opening_accounts: the accounts that a new database begins with. One that was opened before
         is left as it is.
-    :param patience: seconds to go on trying while the database is away, before a call gives up.
+    :param patience: seconds to go on trying while the database is away, before calls give up.
     :raises StoreUnavailable: if the database can't be used, with the reason.
     """
 
@@ -128,6 +157,9 @@ class PostgresAccountRepository:
     ) -> None:
         self._name = name
         self._patience = patience
+        self._outage = _Outage()
+        self._in_use: set[Connection] = set()
+        self._in_use_lock = Lock()
         with self._errors_named():
             try:
                 given = conninfo_to_dict(url)
@@ -159,13 +191,27 @@ class PostgresAccountRepository:
         return Account(account_number, from_minor_units(row[0]))
 
     def add(self, account: Account, /) -> Account:
-        with self._errors_named(), self._connection(self._patience) as connection:
-            try:
-                added = _insert_accounts(connection, [account])
-            except psycopg.Error as error:
-                if _is_in_doubt(connection, error):
-                    raise OutcomeUnknown(self._name, _reason(error)) from error
-                raise
+        batch = uuid4()
+        in_doubt = False
+
+        def insert(connection: Connection) -> bool:
+            nonlocal in_doubt
+            with _warnings_raised(connection), connection.transaction():
+                _insert_accounts(connection, [account], batch)
+                # Is it ours, perhaps by a commit whose answer was lost? To lock the row is logged, so this commit
+                # waits for a synchronous standby whoever wrote it.
+                row = connection.execute(
+                    "SELECT batch FROM account WHERE account_number = %s FOR UPDATE", (account.number,)
+                ).fetchone()
+                in_doubt = True  # now comes COMMIT, and should it fail, it may have been sent
+            return row == (batch,)
+
+        try:
+            added = self._patiently(insert)
+        except StoreUnavailable as error:
+            if in_doubt:
+                raise OutcomeUnknown(self._name, error.reason, READ_WHETHER_IT_EXISTS) from error
+            raise
         if not added:
             raise AccountAlreadyExists(account.number)
         return account
@@ -182,24 +228,43 @@ class PostgresAccountRepository:
         A transaction that is refused moves nothing and leaves the others alone. What the database
         could not serialize is tried again; what was cut off during COMMIT is looked up.
 
-        :returns: for each transaction, the account as it then stood, or why it was refused.
+        :returns: for each transaction, the account as it then stood, or why it was refused or failed alone,
+            because somebody else keeps its account locked.
         :raises StoreUnavailable: if nothing was committed.
         :raises OutcomeUnknown: if it can't be learnt whether the commit went through.
         """
         if not transactions:
             return []
-        for _ in range(_ATTEMPTS):
+        try:
+            return self._carry_out(transactions)
+        except StoreUnavailable as error:
+            if not isinstance(error.__cause__, errors.LockNotAvailable):
+                raise
+            by_account: dict[str, list[int]] = {}
+            for position, transaction in enumerate(transactions):
+                by_account.setdefault(transaction.account_number, []).append(position)
+            if len(by_account) == 1:
+                raise
+
+        # One account that somebody keeps locked must not fail the others, so each now has a commit of its own.
+        outcomes: dict[int, Account | AtmError] = {}
+        for positions in by_account.values():
+            alone = [transactions[position] for position in positions]
             try:
-                return self._patiently(lambda connection: _carry_out(connection, transactions))
-            except _InDoubt as doubt:
-                if self._was_committed(doubt):
-                    return doubt.outcomes
-                # It was not and never will be, so the same transactions may be tried again.
-        raise StoreUnavailable(self._name, "it lost the connection during each of several commits")
+                outcomes.update(zip(positions, self._carry_out(alone, wait_for_locks=False), strict=True))
+            except (StoreUnavailable, OutcomeUnknown) as error:
+                outcomes.update((position, copy(error)) for position in positions)
+        return [outcome for _, outcome in sorted(outcomes.items())]
 
     def close(self) -> None:
-        """Give the connections back. What is asked for afterwards is refused with ``StoreUnavailable``."""
+        """Give the connections back. What is asked for afterwards is refused with ``StoreUnavailable``.
+
+        What is still under way is cut off, and ends with what can be said of it.
+        """
         self._pool.close()
+        with self._in_use_lock:
+            for connection in self._in_use:
+                _cut_off(connection)
 
     def _prepare(self, connection: Connection, opening_accounts: Iterable[Account]) -> None:
         """Make the tables, unless they are there, and check their version."""
@@ -211,7 +276,7 @@ class PostgresAccountRepository:
                     for statement in _SCHEMA.split(";"):
                         connection.execute(statement)
                     connection.execute("INSERT INTO mini_atm (schema_version) VALUES (%s)", (_SCHEMA_VERSION,))
-                    _insert_accounts(connection, opening_accounts)
+                    _insert_accounts(connection, opening_accounts, uuid4())
                 return
         except (errors.DuplicateTable, errors.UniqueViolation):  # another process was quicker
             try:
@@ -224,6 +289,22 @@ class PostgresAccountRepository:
                 f"its tables are of version {version}, and this release of Mini-ATM reads version {_SCHEMA_VERSION}",
             )
 
+    def _carry_out(
+        self, transactions: Sequence[Transaction], *, wait_for_locks: bool = True
+    ) -> list[Account | AtmError]:
+        give_up_at = self._outage.give_up_at(self._patience)
+        while True:
+            try:
+                return self._patiently(
+                    lambda connection: _carry_out(connection, transactions, wait_for_locks=wait_for_locks), give_up_at
+                )
+            except _InDoubt as doubt:
+                if self._was_committed(doubt):
+                    return doubt.outcomes
+                if time.monotonic() >= give_up_at:
+                    raise StoreUnavailable(self._name, "it lost the connection during the commit") from doubt
+                # It was not committed and never will be, so the same transactions may be tried again.
+
     def _was_committed(self, doubt: _InDoubt) -> bool:
         """Look up what became of a commit.
 
@@ -231,11 +312,11 @@ class PostgresAccountRepository:
         """
 
         def look(connection: Connection) -> bool:
-            with connection.transaction():
-                # The lost transaction holds this lock for as long as it lives. And since taking a lock is
-                # logged, this COMMIT waits for a synchronous standby, which then has the other one too.
+            with _warnings_raised(connection), connection.transaction():
+                # The lost transaction keeps this row locked for as long as it lives. And since this one writes to it,
+                # its own COMMIT waits for a synchronous standby, which then has the other one too.
                 connection.execute(
-                    "SELECT balance FROM account WHERE account_number = %s FOR UPDATE", (doubt.account_number,)
+                    "UPDATE account SET last_entry = last_entry WHERE account_number = %s", (doubt.account_number,)
                 )
                 row = connection.execute(
                     "SELECT batch FROM journal WHERE account_number = %s AND entry = %s",
@@ -248,46 +329,63 @@ class PostgresAccountRepository:
         except StoreUnavailable as error:
             raise OutcomeUnknown(self._name, error.reason) from error
 
-    def _patiently(self, work: Callable[[Connection], T]) -> T:
+    def _patiently(self, work: Callable[[Connection], T], give_up_at: float | None = None) -> T:
         """Do something that may be done again, and do it again while the database is away or asks for it."""
-        give_up_at = time.monotonic() + self._patience
+        if give_up_at is None:
+            give_up_at = self._outage.give_up_at(self._patience)
         for attempt in count(1):
             with self._errors_named():
                 try:
-                    # Asked again and again, because a pool that gave up starts anew only when it is asked.
-                    with self._connection(min(0.5, max(0.001, give_up_at - time.monotonic()))) as connection:
-                        return work(connection)
+                    with self._connection(give_up_at) as connection:
+                        result = work(connection)
+                    self._outage.is_over()
+                    return result
                 except (errors.SerializationFailure, errors.DeadlockDetected):
-                    if attempt >= _ATTEMPTS:
+                    if time.monotonic() >= give_up_at:
                         raise
+                except errors.LockNotAvailable:
+                    raise
                 except (psycopg.OperationalError, errors.ReadOnlySqlTransaction):
+                    self._outage.notice()
                     if self._pool.closed or time.monotonic() >= give_up_at:
                         raise
-            time.sleep(random.uniform(0, min(0.5, 0.002 * 2**attempt)))  # noqa: S311 - jitter is no secret
+            time.sleep(_pause(attempt))
         raise AssertionError  # count() has no end
 
     @contextmanager
-    def _connection(self, timeout: float) -> Iterator[Connection]:
+    def _connection(self, give_up_at: float) -> Iterator[Connection]:
+        # Asked for again and again, because a pool that gave up starts anew only when it is asked.
+        timeout = min(_LONGEST_PAUSE, max(0.01, give_up_at - time.monotonic()))
         # Not the pool's own context manager: that one commits on the way out, and raises if it can't,
         # which would hide what was answered already.
         connection = self._pool.getconn(timeout)
+        with self._in_use_lock:
+            self._in_use.add(connection)
+            if self._pool.closed:
+                _cut_off(connection)
         try:
             yield connection
         except errors.ReadOnlySqlTransaction:  # a former primary: the pool shall find the present one
             connection.close()
             raise
         finally:
+            with self._in_use_lock:
+                self._in_use.remove(connection)
             self._pool.putconn(connection)
 
     @contextmanager
     def _errors_named(self) -> Iterator[None]:
         try:
             yield
+        except errors.LockNotAvailable as error:
+            raise StoreUnavailable(self._name, "somebody else keeps the account locked") from error
         except (psycopg.Error, UnicodeError) as error:
             raise StoreUnavailable(self._name, _reason(error)) from error
 
 
-def _carry_out(connection: Connection, transactions: Sequence[Transaction]) -> list[Account | AtmError]:
+def _carry_out(
+    connection: Connection, transactions: Sequence[Transaction], *, wait_for_locks: bool
+) -> list[Account | AtmError]:
     """Carry out a batch in one database transaction and two round trips: load, decide, write and commit.
 
     :raises psycopg.Error: if nothing was committed.
@@ -295,12 +393,12 @@ def _carry_out(connection: Connection, transactions: Sequence[Transaction]) -> l
     """
     numbers = list({transaction.account_number for transaction in transactions})
     keys = [(transaction.account_number, transaction.key) for transaction in transactions if transaction.key]
-    notices: list[Diagnostic] = []
-    connection.add_notice_handler(notices.append)
     committed: list[Account | AtmError] | None = None
     try:
         with connection.pipeline() as pipeline:
             connection.execute("BEGIN")
+            if not wait_for_locks:
+                connection.execute(_ONLY_BRIEFLY)
             loaded = connection.execute(_LOCK_ACCOUNTS, (numbers,))
             known = connection.execute(_FIND_ANSWERED, ([number for number, _ in keys], [key for _, key in keys]))
             accounts: dict[str, Account] = {}
@@ -328,10 +426,9 @@ def _carry_out(connection: Connection, transactions: Sequence[Transaction]) -> l
                     connection.execute(_INSERT_ENTRIES, (batch, *map(list, zip(*rows, strict=True))))
                 # Also where nothing is written: the first answer is given again once a synchronous standby has it,
                 # for which a COMMIT waits, since to lock a row is logged.
-                connection.execute("COMMIT")
-                pipeline.sync()
-                if any(notice.severity_nonlocalized == "WARNING" for notice in notices):
-                    raise psycopg.OperationalError("the commit was cut short while it waited for a standby")
+                with _warnings_raised(connection):
+                    connection.execute("COMMIT")
+                    pipeline.sync()
             except psycopg.Error as error:
                 if rows and _is_in_doubt(connection, error):
                     raise _InDoubt(outcomes, batch, *rows[-1][:2]) from error
@@ -341,8 +438,6 @@ def _carry_out(connection: Connection, transactions: Sequence[Transaction]) -> l
         if committed is None:
             raise
         # The commit was answered; what came after it, on the way out of the pipeline, changes nothing.
-    finally:
-        connection.remove_notice_handler(notices.append)
     return committed
 
 
@@ -383,15 +478,49 @@ def _schema_version(connection: Connection) -> int | None:
     return row[0] if row else None
 
 
-def _insert_accounts(connection: Connection, accounts: Iterable[Account]) -> int:
-    rows = [(account.number, cents, cents) for account in accounts for cents in [to_minor_units(account.balance)]]
+def _insert_accounts(connection: Connection, accounts: Iterable[Account], batch: UUID) -> None:
+    rows = [
+        (account.number, cents, cents, batch) for account in accounts for cents in [to_minor_units(account.balance)]
+    ]
     with connection.cursor() as cursor:
         cursor.executemany(
-            "INSERT INTO account (account_number, opening, balance, last_entry) VALUES (%s, %s, %s, 0)"
+            "INSERT INTO account (account_number, opening, balance, last_entry, batch) VALUES (%s, %s, %s, 0, %s)"
             " ON CONFLICT DO NOTHING",
             rows,
         )
-        return cursor.rowcount
+
+
+@contextmanager
+def _warnings_raised(connection: Connection) -> Iterator[None]:
+    """Fail where the database only warns: a COMMIT whose wait for a synchronous standby was cut short is no success."""
+    warnings: list[str | None] = []
+
+    def note(notice: Diagnostic) -> None:
+        if notice.severity_nonlocalized == "WARNING":
+            warnings.append(notice.message_primary)
+
+    connection.add_notice_handler(note)
+    try:
+        yield
+    finally:
+        connection.remove_notice_handler(note)
+    if warnings:
+        raise psycopg.OperationalError(f"the database warned: {warnings[0]}")
+
+
+def _cut_off(connection: Connection) -> None:
+    """End whatever a connection waits for, in whichever thread."""
+    with suppress(psycopg.Error, OSError):  # it has ended by itself
+        own = socket.socket(fileno=connection.fileno())
+        try:
+            own.shutdown(socket.SHUT_RDWR)
+        finally:
+            own.detach()  # the file descriptor stays the connection's
+
+
+def _pause(attempt: int) -> float:
+    """Seconds to wait after a failed attempt: longer each time, and never the same for two who met."""
+    return random.uniform(0, min(_LONGEST_PAUSE, 0.002 * 2 ** min(attempt, 10)))  # noqa: S311 - jitter is no secret
 
 
 def _is_in_doubt(connection: Connection, error: psycopg.Error) -> bool:

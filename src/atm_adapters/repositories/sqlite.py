@@ -21,6 +21,7 @@ from atm_core import (
     Transaction,
     settle,
 )
+from atm_core.errors import READ_WHETHER_IT_EXISTS, SEND_AGAIN_UNDER_THE_KEY
 from atm_core.money import from_minor_units, to_minor_units
 
 _APPLICATION_ID = 0x41544D31  # "ATM1", in the file's header: tells our files from other people's databases
@@ -96,7 +97,7 @@ class SqliteAccountRepository:
         return Account(account_number, from_minor_units(row[0]))
 
     def add(self, account: Account, /) -> Account:
-        with self._commit() as connection:
+        with self._commit(advice_if_in_doubt=READ_WHETHER_IT_EXISTS) as connection:
             added = _insert_accounts(connection, [account])
         if not added:
             raise AccountAlreadyExists(account.number)
@@ -191,7 +192,7 @@ class SqliteAccountRepository:
             )
 
     @contextmanager
-    def _commit(self) -> Iterator[sqlite3.Connection]:
+    def _commit(self, advice_if_in_doubt: str = SEND_AGAIN_UNDER_THE_KEY) -> Iterator[sqlite3.Connection]:
         """One write transaction: all of the block, on disk when it ends, or nothing of it."""
         with self._write_lock, self._errors_named():
             connection = self._writer
@@ -209,7 +210,7 @@ class SqliteAccountRepository:
                     connection.rollback()
                 if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_IOERR:
                     # It may have been the fsync that failed: the commit can be on disk, or not.
-                    raise OutcomeUnknown(str(self._path), str(error)) from error
+                    raise OutcomeUnknown(str(self._path), str(error), advice_if_in_doubt) from error
                 raise
 
     @contextmanager

@@ -6,18 +6,29 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from typing import LiteralString
 
 import httpx
 import psycopg
 import pytest
+from psycopg import sql
 from support.clients import RetryingClient, progress
 from support.postgres import Postgres, fresh_schema, postgres_folder
 from support.proxy import Moment, Proxy, cutting_proxy
 from support.server import running_server
 
-from atm_adapters.repositories.postgres import PostgresAccountRepository
+from atm_adapters.repositories.postgres import PostgresAccountRepository, _pause
 from atm_adapters.stores import open_store
-from atm_core import Account, OutcomeUnknown, StoreUnavailable, Transaction, check_balance, deposit, open_account
+from atm_core import (
+    Account,
+    AccountAlreadyExists,
+    OutcomeUnknown,
+    StoreUnavailable,
+    Transaction,
+    check_balance,
+    deposit,
+    open_account,
+)
 
 OPENING = [Account("0", 1000), Account("1", 1000)]
 
@@ -133,15 +144,11 @@ def test_a_database_that_can_not_be_reached_is_unavailable_with_the_reason_and_w
 
 
 def test_connections_that_were_lost_are_replaced_without_a_restart(postgres: Postgres, url: str) -> None:
-    cut_all = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'test_%'"
-    with (
-        closing(PostgresAccountRepository(url, OPENING)) as accounts,
-        psycopg.connect(postgres.url, autocommit=True) as admin,
-    ):
+    with closing(PostgresAccountRepository(url, OPENING)) as accounts:
         for expected in range(1001, 1006):
-            admin.execute(cut_all)
+            postgres_connections_end(postgres)
             assert deposit(accounts, "0", 1, f"key-{expected}").balance == expected
-            admin.execute(cut_all)
+            postgres_connections_end(postgres)
             assert check_balance(accounts, "0").balance == expected
 
 
@@ -176,6 +183,114 @@ def test_deposits_without_a_key_count_once_while_the_database_is_restarted_again
         answered, unknown = (sum(figures) for figures in zip(*[one.result(60) for one in callers], strict=True))
         moved = check_balance(accounts, "0").balance - 1000
         assert answered <= moved <= answered + unknown
+
+
+def test_what_the_database_never_can_serialize_is_unavailable_in_the_end(url: str) -> None:
+    with closing(PostgresAccountRepository(url, OPENING, patience=0.2)) as accounts:
+        on_every_entry(url, "RAISE EXCEPTION 'again' USING ERRCODE = '40001'")
+        with pytest.raises(StoreUnavailable, match="again"):
+            deposit(accounts, "0", 1)
+        assert check_balance(accounts, "0").balance == 1000
+
+
+def test_a_commit_of_which_the_database_says_that_it_does_not_know_is_looked_up(url: str) -> None:
+    with closing(PostgresAccountRepository(url, OPENING)) as accounts:
+        on_every_entry(
+            url,
+            "IF nextval('attempt') = 1 THEN RAISE EXCEPTION 'who knows' USING ERRCODE = '40003'; END IF",
+            "CREATE SEQUENCE attempt",
+        )
+        assert deposit(accounts, "0", 1).balance == 1001
+
+
+def on_every_entry(url: str, statement: LiteralString, *preparations: LiteralString) -> None:
+    """Have the database do something at each COMMIT that adds to the journal."""
+    with psycopg.connect(url, autocommit=True) as admin:
+        for preparation in preparations:
+            admin.execute(preparation)
+        admin.execute(
+            f"CREATE FUNCTION interfere() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN {statement}; RETURN NULL; END$$"
+        )
+        admin.execute(
+            "CREATE CONSTRAINT TRIGGER interfere AFTER INSERT ON journal DEFERRABLE INITIALLY DEFERRED"
+            " FOR EACH ROW EXECUTE FUNCTION interfere()"
+        )
+
+
+def test_pauses_between_attempts_differ_grow_and_are_bounded() -> None:
+    first, later = ([_pause(attempt) for _ in range(100)] for attempt in (1, 10_000))
+    assert len(set(first)) > 1
+    assert max(first) < max(later) <= 0.5
+
+
+def test_rows_are_locked_in_order_of_account_number(url: str) -> None:
+    # The second is stored before the first, so that the order of storage would be the wrong one.
+    with (
+        ThreadPoolExecutor(1) as thread,
+        closing(PostgresAccountRepository(url, [Account("1", 0), Account("0", 0)])) as accounts,
+        psycopg.connect(url) as first_holder,
+        psycopg.connect(url) as second_holder,
+    ):
+        first_holder.execute("SELECT FROM account WHERE account_number = '0' FOR UPDATE")
+        batch = thread.submit(accounts.execute_batch, [Transaction(number, "deposit", 1) for number in "10"])
+        until(lambda: sessions(url, "wait_event_type = 'Lock'") == 1)
+        second_holder.execute("SELECT FROM account WHERE account_number = '1' FOR UPDATE NOWAIT")
+        second_holder.rollback()
+        first_holder.rollback()
+        assert batch.result(30) == [Account("1", 1), Account("0", 1)]
+
+
+def test_an_account_that_somebody_keeps_locked_fails_its_own_callers_only(url: str) -> None:
+    impatient = f"{url}%20-clock_timeout%3D200ms"
+    with closing(PostgresAccountRepository(impatient, OPENING)) as accounts, psycopg.connect(url) as holder:
+        holder.execute("SELECT FROM account WHERE account_number = '1' FOR UPDATE")
+        first, locked, last = accounts.execute_batch(
+            [Transaction("0", "deposit", 1), Transaction("1", "deposit", 1), Transaction("0", "deposit", 2)]
+        )
+        assert (first, last) == (Account("0", 1001), Account("0", 1003))
+        assert isinstance(locked, StoreUnavailable)
+        with pytest.raises(StoreUnavailable, match="somebody else keeps the account locked"):
+            deposit(accounts, "1", 1)
+        holder.rollback()
+        assert deposit(accounts, "1", 1).balance == 1001
+
+
+def test_a_lock_is_not_waited_for_without_end_and_stricter_settings_stay(url: str) -> None:
+    for given, expected in ((url, "5s"), (f"{url}%20-clock_timeout%3D1s", "1s")):
+        with closing(PostgresAccountRepository(given)) as accounts, accounts._pool.connection() as connection:
+            assert connection.execute("SHOW lock_timeout").fetchone() == (expected,)
+
+
+def test_a_dead_server_is_noticed_and_a_standby_left_alone_unless_the_url_says_otherwise(url: str) -> None:
+    for given, expected in (
+        (url, ("5", "read-write")),
+        (f"{url}&connect_timeout=7&target_session_attrs=any", ("7", "any")),
+    ):
+        with closing(PostgresAccountRepository(given)) as accounts, accounts._pool.connection() as connection:
+            options = connection.info.get_parameters()
+            assert (options["connect_timeout"], options.get("target_session_attrs", "any")) == expected
+            assert options["tcp_user_timeout"] == "10000"
+
+
+def test_a_connection_to_what_is_no_longer_the_primary_is_given_up(url: str) -> None:
+    with closing(PostgresAccountRepository(url, OPENING)) as accounts:
+        with accounts._pool.connection() as connection:
+            connection.execute("SET default_transaction_read_only = on")  # what a session on a standby sees
+        assert deposit(accounts, "0", 1).balance == 1001
+
+
+def test_tables_of_somebody_else_and_a_lack_of_rights_are_told(url: str) -> None:
+    with psycopg.connect(url, autocommit=True) as admin:
+        admin.execute("CREATE TABLE account (name TEXT)")
+        with pytest.raises(StoreUnavailable, match="it has tables account or journal that are not Mini-ATM's"):
+            PostgresAccountRepository(url)
+        admin.execute("DROP TABLE account")
+        admin.execute("CREATE ROLE nobody_much LOGIN")
+        try:
+            with pytest.raises(StoreUnavailable, match="permission denied for schema public"):
+                PostgresAccountRepository(url.partition("?")[0].replace("postgres@", "nobody_much@"))
+        finally:
+            admin.execute("DROP ROLE nobody_much")
 
 
 @pytest.fixture
@@ -213,6 +328,183 @@ def test_what_can_not_be_learnt_is_an_unknown_outcome_and_the_same_key_settles_i
         proxy.come_back()
         assert once_available(lambda: check_balance(accounts, "0")).balance == balance
         assert deposit(accounts, "0", 1, "key").balance == 1001
+
+
+def test_an_entry_of_somebody_else_is_not_taken_for_the_lost_one(postgres: Postgres, url: str, proxy: Proxy) -> None:
+    with (
+        ThreadPoolExecutor(1) as thread,
+        closing(PostgresAccountRepository(through(proxy, url, postgres), OPENING)) as accounts,
+        closing(PostgresAccountRepository(url)) as other,
+    ):
+        proxy.cut_at(b"COMMIT", "before", and_stay_away=True)
+        lost = thread.submit(deposit, accounts, "0", 1)
+        until(proxy.has_cut)
+        assert (
+            once_available(lambda: deposit(other, "0", 10)).balance == 1010
+        )  # once the database has dropped the lost one
+        proxy.come_back()
+        assert lost.result(30).balance == 1011
+
+
+@pytest.mark.parametrize("moment", ["before", "during", "after"])
+def test_a_connection_cut_while_an_account_is_opened_opens_it_once(
+    postgres: Postgres, url: str, proxy: Proxy, moment: Moment
+) -> None:
+    with closing(PostgresAccountRepository(through(proxy, url, postgres))) as accounts:
+        proxy.cut_at(b"COMMIT", moment)
+        assert open_account(accounts, "2", 5) == Account("2", 5)
+        assert proxy.has_cut()
+        with pytest.raises(AccountAlreadyExists):
+            open_account(accounts, "2", 5)
+        postgres_connections_end(postgres)
+        assert open_account(accounts, "3", 5) == Account("3", 5)
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_an_opening_that_can_not_be_learnt_of_is_an_unknown_outcome_and_the_balance_settles_it(
+    postgres: Postgres, url: str, proxy: Proxy, moment: Moment
+) -> None:
+    with closing(PostgresAccountRepository(through(proxy, url, postgres), patience=0.5)) as accounts:
+        proxy.cut_at(b"COMMIT", moment, and_stay_away=True)
+        with pytest.raises(OutcomeUnknown, match="Read its balance"):
+            open_account(accounts, "2", 5)
+        with pytest.raises(StoreUnavailable):
+            open_account(accounts, "3", 5)  # of which it is known that nothing was sent
+
+
+def test_while_the_database_is_away_later_callers_do_not_wait_a_whole_patience_each(
+    postgres: Postgres, url: str, proxy: Proxy
+) -> None:
+    with closing(PostgresAccountRepository(through(proxy, url, postgres), OPENING, patience=1.0)) as accounts:
+        proxy.cut_at(b"SELECT balance", "before", and_stay_away=True)
+        began = time.monotonic()
+        for _ in range(20):
+            with pytest.raises(StoreUnavailable):
+                check_balance(accounts, "0")
+        assert 1.0 <= time.monotonic() - began < 5.0
+        proxy.come_back()
+        assert once_available(lambda: check_balance(accounts, "0")).balance == 1000
+
+
+@pytest.fixture
+def standby_missing(own_postgres: Postgres) -> Iterator[Callable[[], None]]:
+    """Commits on the server that tests may ill-treat wait for a standby, from the call until the next one."""
+    with psycopg.connect(own_postgres.url, autocommit=True) as admin:
+
+        def switch() -> None:
+            (names,) = admin.execute("SHOW synchronous_standby_names").fetchone() or ("",)
+            other = "" if names else "missing"
+            admin.execute(sql.SQL("ALTER SYSTEM SET synchronous_standby_names = {}").format(other))
+            admin.execute("SELECT pg_reload_conf()")
+            until(lambda: admin.execute("SHOW synchronous_standby_names").fetchone() == (other,))
+
+        yield switch
+
+
+def test_a_lost_commit_that_still_waits_for_a_standby_is_not_taken_for_failed(
+    own_postgres: Postgres, standby_missing: Callable[[], None]
+) -> None:
+    url = own_postgres.url
+    with (
+        ThreadPoolExecutor(1) as thread,
+        cutting_proxy(own_postgres.port) as proxy,
+        closing(PostgresAccountRepository(through(proxy, url, own_postgres), OPENING)) as accounts,
+    ):
+        standby_missing()
+        proxy.cut_at(b"COMMIT", "during")
+        answer = thread.submit(deposit, accounts, "0", 1)
+        until(lambda: sessions(url, "wait_event_type = 'Lock'") == 1)
+        standby_missing()
+        assert answer.result(30).balance == 1001
+        assert check_balance(accounts, "0").balance == 1001
+
+
+def test_a_commit_whose_wait_for_a_standby_was_cut_short_is_not_answered_before_the_standby_has_it(
+    own_postgres: Postgres, standby_missing: Callable[[], None]
+) -> None:
+    url = own_postgres.url
+    seen: set[tuple[object, ...]] = set()
+
+    def commits_that_waited() -> int:
+        with psycopg.connect(url) as admin:
+            seen.update(admin.execute("SELECT pid, query_start FROM pg_stat_activity WHERE wait_event = 'SyncRep'"))
+        return len(seen)
+
+    with ThreadPoolExecutor(1) as thread, closing(PostgresAccountRepository(url, OPENING)) as accounts:
+        standby_missing()
+        answer = thread.submit(deposit, accounts, "0", 1)
+        for commits in (1, 2):  # the deposit's own, then that of the lookup
+            until(lambda commits=commits: answer.done() or commits_that_waited() == commits)  # type: ignore[misc]
+            with psycopg.connect(url) as admin:
+                admin.execute("SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'")
+        until(lambda: answer.done() or commits_that_waited() == 3)
+        assert not answer.done()
+        standby_missing()
+        assert answer.result(30).balance == 1001
+        assert check_balance(accounts, "0").balance == 1001
+
+
+def test_a_repeated_answer_is_given_once_a_standby_has_the_first(
+    own_postgres: Postgres, standby_missing: Callable[[], None]
+) -> None:
+    url = own_postgres.url
+    with ThreadPoolExecutor(1) as thread, closing(PostgresAccountRepository(url, OPENING)) as accounts:
+        deposit(accounts, "0", 1, "key")
+        standby_missing()
+        answer = thread.submit(deposit, accounts, "0", 1, "key")
+        until(lambda: answer.done() or sessions(url, "wait_event = 'SyncRep'") == 1)
+        assert not answer.done()
+        standby_missing()
+        assert answer.result(30).balance == 1001
+
+
+def test_closing_cuts_off_a_commit_that_hangs_and_its_outcome_is_unknown(
+    own_postgres: Postgres, standby_missing: Callable[[], None]
+) -> None:
+    accounts = PostgresAccountRepository(own_postgres.url, OPENING)
+    with ThreadPoolExecutor(1) as thread:
+        standby_missing()
+        answer = thread.submit(deposit, accounts, "0", 1)
+        until(lambda: sessions(own_postgres.url, "wait_event = 'SyncRep'") == 1)
+        accounts.close()
+        with pytest.raises(OutcomeUnknown):
+            answer.result(30)
+        standby_missing()
+
+
+def test_a_server_ends_in_time_although_a_commit_hangs_and_says_that_its_outcome_is_unknown(
+    own_postgres: Postgres, standby_missing: Callable[[], None], tmp_path: Path
+) -> None:
+    with running_server(own_postgres.url, tmp_path) as server, ThreadPoolExecutor(1) as thread:
+        standby_missing()
+        answer = thread.submit(httpx.post, f"{server.address}/accounts/0/deposit", json={"amount": 1}, timeout=60)
+        until(lambda: sessions(own_postgres.url, "wait_event = 'SyncRep'") == 1)
+        began = time.monotonic()
+        server.stop()
+        assert time.monotonic() - began < 15
+        assert answer.result(30).status_code == 503
+        assert answer.result().json()["type"] == "urn:mini-atm:error:outcome-unknown"
+        assert "Traceback" not in server.log.read_text()
+        standby_missing()
+
+
+def sessions(url: str, condition: LiteralString) -> int:
+    """Count the sessions on a server of which something is true."""
+    with psycopg.connect(url, autocommit=True) as admin:
+        return len(admin.execute(f"SELECT FROM pg_stat_activity WHERE {condition}").fetchall())
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait until something is so."""
+    give_up_at = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < give_up_at
+
+
+def postgres_connections_end(postgres: Postgres) -> None:
+    """Have the server drop the connections of all tests."""
+    with psycopg.connect(postgres.url, autocommit=True) as admin:
+        admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'test_%'")
 
 
 def once_available(call: Callable[[], Account]) -> Account:
