@@ -430,7 +430,7 @@ def _carry_out(
                     connection.execute("COMMIT")
                     pipeline.sync()
             except psycopg.Error as error:
-                if rows and _is_in_doubt(connection, error):
+                if rows and _is_in_doubt(error):
                     raise _InDoubt(outcomes, batch, *rows[-1][:2]) from error
                 raise
             committed = outcomes
@@ -523,10 +523,10 @@ def _pause(attempt: int) -> float:
     return random.uniform(0, min(_LONGEST_PAUSE, 0.002 * 2 ** min(attempt, 10)))  # noqa: S311 - jitter is no secret
 
 
-def _is_in_doubt(connection: Connection, error: psycopg.Error) -> bool:
+def _is_in_doubt(error: psycopg.Error) -> bool:
     """Say whether a commit may have gone through: the database did not live to say, or says that it doesn't know."""
     # Only an ERROR leaves a server that goes on and knows. Beside a FATAL, the commit may have been answered already.
-    return connection.closed or error.sqlstate == "40003" or error.diag.severity_nonlocalized != "ERROR"
+    return error.sqlstate == "40003" or error.diag.severity_nonlocalized != "ERROR"
 
 
 def _reason(error: Exception) -> str:
