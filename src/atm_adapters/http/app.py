@@ -15,7 +15,7 @@ from litestar.params import FromPath
 from litestar.response import File
 
 from atm_adapters.http.openapi import SCHEMAS
-from atm_adapters.http.problems import MAX_BODY_BYTES, answer_problem
+from atm_adapters.http.problems import answer_problem
 from atm_adapters.http.routes import account_routes
 from atm_adapters.stores import open_awaitable_store
 from atm_core import Account, AccountRepository, AtmError
@@ -57,7 +57,6 @@ def create_app(accounts: AccountRepository[Awaitable[Account]] | None = None) ->
             docs_asset,
         ],
         lifespan=lifespan,
-        request_max_body_size=MAX_BODY_BYTES,
         exception_handlers={AtmError: answer_problem, HTTPException: answer_problem, Exception: answer_problem},
         logging_config=None,  # whoever runs the application configures logging
         openapi_config=OpenAPIConfig(

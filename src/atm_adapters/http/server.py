@@ -46,6 +46,7 @@ def run(store: str, *, host: str, port: int, workers: int, log_level: str) -> No
             factory=True,
             workers=workers,
             http="httptools",  # h11 accepts Content-Length beside Transfer-Encoding, which smuggles requests
+            proxy_headers=False,  # nothing here asks who the client is
             access_log=False,  # it names the client's address
             server_header=False,
             log_config=_logging(log_level.upper()),

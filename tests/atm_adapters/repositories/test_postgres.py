@@ -468,9 +468,11 @@ def test_closing_cuts_off_a_commit_that_hangs_and_its_outcome_is_unknown(
         answer = thread.submit(deposit, accounts, "0", 1)
         until(lambda: sessions(own_postgres.url, "wait_event = 'SyncRep'") == 1)
         accounts.close()
-        with pytest.raises(OutcomeUnknown):
-            answer.result(30)
-        standby_missing()
+        try:
+            with pytest.raises(OutcomeUnknown):
+                answer.result(30)
+        finally:
+            standby_missing()
 
 
 def test_a_server_ends_in_time_although_a_commit_hangs_and_says_that_its_outcome_is_unknown(

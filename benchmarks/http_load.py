@@ -1,0 +1,103 @@
+"""HTTP servers on one core, ``wrk`` on another, and a look at the balances after every run."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import NamedTuple
+
+HERE = Path(__file__).parent
+SECONDS = 2
+_CORES = sorted(os.sched_getaffinity(0))
+_SERVER_CORE, _LOAD_CORE = _CORES[0], _CORES[-1]
+
+
+class Answered(NamedTuple):
+    """What came of a run: answers a second, and how long half and 99 % of them took at the most, in milliseconds."""
+
+    per_second: float
+    p50: float
+    p99: float
+
+
+@contextmanager
+def running(port: int, *command: str) -> Iterator[int]:
+    """Run a server's command on the servers' core until the end, and give its port once it answers."""
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:  # noqa: S603 - our own and uvicorn
+        os.sched_setaffinity(process.pid, {_SERVER_CORE})
+        try:
+            give_up_at = time.monotonic() + 30
+            while _balance(port, 0) is None:
+                if process.poll() is not None or time.monotonic() > give_up_at:
+                    raise SystemExit(f"{command} does not answer")
+                time.sleep(0.05)
+            yield port
+        finally:
+            process.terminate()
+
+
+def reference(port: int, app: str) -> tuple[int, *tuple[str, ...]]:
+    """The command that runs one of the reference applications, with what ``atm serve`` asks of uvicorn."""
+    options = ["--http", "httptools", "--no-access-log", "--no-server-header", "--log-level", "error"]
+    folder = str(HERE / "reference")
+    return port, sys.executable, "-m", "uvicorn", "--app-dir", folder, app, "--port", str(port), *options
+
+
+def ours(port: int, store: str, log_level: str = "error") -> tuple[int, *tuple[str, ...]]:
+    """The command that runs ``atm serve``."""
+    atm = str(Path(sys.executable).with_name("atm"))
+    return port, atm, "serve", "--store", store, "--port", str(port), "--log-level", log_level
+
+
+def load(port: int, method: str, *, connections: int = 32, accounts: int = 1) -> Answered:
+    """Send balance requests (GET) or deposits of 1 (POST) to the first accounts, in turn, over so many connections.
+
+    :raises SystemExit: if a request failed, or the balances are not what the answers say.
+    """
+    before = _total(port, accounts)
+    # The script stops sending after SECONDS; wrk's own end comes a second later, when everything was answered.
+    done = subprocess.run(  # noqa: S603 - wrk
+        [
+            *(_program("wrk"), "-t1", f"-c{connections}", f"-d{SECONDS + 1}s", "-s", str(HERE / "load.lua")),
+            *(f"http://127.0.0.1:{port}", "--", str(SECONDS), method, str(accounts)),
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+        preexec_fn=lambda: os.sched_setaffinity(0, {_LOAD_CORE}),  # noqa: PLW1509 - there are no threads here
+    )
+    answered = json.loads(done.stdout.splitlines()[-1])
+    moved = _total(port, accounts) - before
+    if answered["failed"] or moved != (answered["answered"] if method == "POST" else 0):
+        raise SystemExit(f"the balances moved by {moved}, and the answers were {answered}")
+    # When sending stops, each connection has one request under way, whose answer comes after the time that counts.
+    return Answered((answered["answered"] - connections) / SECONDS, answered["p50"], answered["p99"])
+
+
+def _total(port: int, accounts: int) -> float:
+    return sum(_balance(port, number) or 0 for number in range(accounts))
+
+
+def _balance(port: int, account: int) -> float | None:
+    connection = HTTPConnection("127.0.0.1", port, timeout=30)
+    try:
+        connection.request("GET", f"/accounts/{account}/balance")
+        balance: float = json.loads(connection.getresponse().read())["balance"]
+    except ConnectionError:
+        return None
+    finally:
+        connection.close()
+    return balance
+
+
+def _program(name: str) -> str:
+    found = shutil.which(name)
+    if found is None:
+        raise SystemExit(f"{name} is not installed; on Debian: apt install {name}")
+    return found

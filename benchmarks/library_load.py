@@ -1,0 +1,158 @@
+"""The library without HTTP: concurrent callers, whole batches, a large store, and what they are compared with."""
+
+import asyncio
+import random
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterable
+from decimal import Decimal
+from pathlib import Path
+
+from reference import sqlite_loop
+from support.postgres import Postgres
+
+from atm_adapters.group_commit import BatchRepository, GroupCommit, ThreadedGroupCommit
+from atm_core import Transaction, check_balance, deposit, open_account
+
+HERE = Path(__file__).parent
+SECONDS = 1.0
+CENT = Decimal("0.01")
+
+
+class Accounts:
+    """A store, the numbers of accounts in it, and how many cents should be in each."""
+
+    def __init__(self, store: BatchRepository, numbers: Iterable[str], cents_in_each: int = 0) -> None:
+        self.store = store
+        self.cents = dict.fromkeys(numbers, cents_in_each)
+        self.numbers = list(self.cents)
+
+    def open(self) -> "Accounts":
+        """Open these accounts, empty."""
+        for number in self.numbers:
+            open_account(self.store, number)
+        return self
+
+    def check(self, touched: Iterable[str]) -> None:
+        """End the benchmark unless the store says what its answers said."""
+        for number in set(touched):
+            if check_balance(self.store, number).balance != self.cents[number] * CENT:
+                raise SystemExit(f"account {number} does not show every deposit that was answered")
+
+
+def on_an_event_loop(accounts: Accounts, callers: int) -> float:
+    """Deposits a second by concurrent tasks through ``GroupCommit``, each on an account taken at random."""
+    touched: list[str] = []
+
+    async def play() -> None:
+        face = GroupCommit(accounts.store)
+
+        async def caller() -> None:
+            while time.perf_counter() < end:
+                number = random.choice(accounts.numbers)  # noqa: S311 - no secret
+                await deposit(face, number, CENT)
+                touched.append(number)
+
+        await asyncio.gather(*[caller() for _ in range(callers)])
+
+    end = time.perf_counter() + SECONDS
+    asyncio.run(play())
+    return _rate(accounts, touched, time.perf_counter() - end + SECONDS)
+
+
+def in_threads(accounts: Accounts, callers: int) -> float:
+    """Deposits a second by threads through ``ThreadedGroupCommit``."""
+    touched: list[str] = []
+    face = ThreadedGroupCommit(accounts.store)
+
+    def caller() -> None:
+        while time.perf_counter() < end:
+            number = random.choice(accounts.numbers)  # noqa: S311 - no secret
+            deposit(face, number, CENT)
+            touched.append(number)
+
+    threads = [threading.Thread(target=caller) for _ in range(callers)]
+    end = time.perf_counter() + SECONDS
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return _rate(accounts, touched, time.perf_counter() - end + SECONDS)
+
+
+def in_batches(accounts: Accounts, size: int) -> float:
+    """Deposits a second by one caller of ``execute_batch``, who makes its transactions too."""
+    touched: list[str] = []
+    (number,) = accounts.numbers
+    began = time.perf_counter()
+    while time.perf_counter() < began + SECONDS:
+        accounts.store.execute_batch([Transaction(number, "deposit", CENT) for _ in range(size)])
+        touched.extend([number] * size)
+    return _rate(accounts, touched, time.perf_counter() - began)
+
+
+def bare_sqlite(path: Path, account_number: str, per_commit: int = 1) -> float:
+    """Deposits a second by the bare ``sqlite3`` loop."""
+    made = 0
+    began = time.perf_counter()
+    while time.perf_counter() < began + SECONDS:
+        count = max(per_commit, 256)
+        sqlite_loop.deposits(path, account_number, count, per_commit=per_commit)
+        made += count
+    return made / (time.perf_counter() - began)
+
+
+def pgbench(server: Postgres, accounts: int, clients: int) -> float:
+    """Deposits a second by PostgreSQL's own ``pgbench``, one statement each."""
+    program = server.programs / "pgbench"
+    if not program.exists():
+        raise SystemExit("pgbench is not installed; it comes with PostgreSQL: on Debian, apt install postgresql")
+    done = subprocess.run(  # noqa: S603 - PostgreSQL's own program
+        [
+            *(program, "--no-vacuum", "--protocol=prepared", f"--client={clients}", "--jobs=2", "--time=2"),
+            *(f"--file={HERE / 'reference/deposit.pgbench.sql'}", f"--define=accounts={accounts}", server.url),
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found = re.search(r"tps = ([\d.]+)", done.stdout)
+    assert found, done.stdout
+    return float(found[1])
+
+
+def bytes_an_account(count: int) -> float:
+    """Bytes of memory for each of so many accounts in the repository in memory, in a process of its own."""
+    program = f"""
+import resource
+from atm_adapters.repositories.memory import InMemoryAccountRepository
+from atm_core import open_account
+
+accounts = InMemoryAccountRepository()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+for number in range({count}):
+    open_account(accounts, f"{{number:07}}", "1000.00")
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / {count})
+"""
+    return float(subprocess.check_output([sys.executable, "-c", program], text=True))  # noqa: S603 - our own
+
+
+def command_seconds(*command: str) -> float:
+    """Seconds that a command takes, from start to end: the best of three runs."""
+
+    def once() -> float:
+        began = time.perf_counter()
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)  # noqa: S603 - our own
+        return time.perf_counter() - began
+
+    return min(once() for _ in range(3))
+
+
+def _rate(accounts: Accounts, touched: list[str], seconds: float) -> float:
+    for number in touched:
+        accounts.cents[number] += 1
+    accounts.check(touched)
+    return len(touched) / seconds

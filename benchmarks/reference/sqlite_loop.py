@@ -1,0 +1,28 @@
+"""A bare ``sqlite3`` loop that writes the rows a deposit writes: what the file and Python's driver can do by themselves.
+
+The same tables, the same settings and the same durability as Mini-ATM's (WAL, synchronous=FULL); no
+checks, no keys, no refusals, and nobody else to wait for.
+"""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+
+def deposits(path: Path, account_number: str, count: int, *, per_commit: int = 1) -> None:
+    """Make deposits of one cent, so many with each commit, in a file that Mini-ATM has made."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA synchronous = FULL")
+        for _ in range(count // per_commit):
+            connection.execute("BEGIN IMMEDIATE")
+            for _ in range(per_commit):
+                (balance,) = connection.execute(
+                    "UPDATE account SET balance = balance + 1 WHERE account_number = ? RETURNING balance",
+                    (account_number,),
+                ).fetchone()
+                connection.execute(
+                    "INSERT INTO journal (account_number, kind, amount, balance, recorded_at)"
+                    " VALUES (?, 'deposit', 1, ?, '2026-01-01T00:00:00.000+00:00')",
+                    (account_number, balance),
+                )
+            connection.execute("COMMIT")
