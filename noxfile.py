@@ -43,3 +43,10 @@ def types(session: nox.Session) -> None:
     """Check types strictly."""
     install(session, "types")
     session.run("mypy")
+
+
+@nox.session(default=False)
+def bench(session: nox.Session) -> None:
+    """Measure beside what people would pick instead, in about twelve minutes, and write benchmarks/RESULTS.md."""
+    install(session, "bench")
+    session.run("python", "benchmarks/run.py", env={"PYTHONPATH": "tests"})

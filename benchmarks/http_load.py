@@ -10,9 +10,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import NamedTuple
 
+from support.postgres import free_port
+
 HERE = Path(__file__).parent
+BIN = Path(sys.executable).parent
 SECONDS = 2
 _CORES = sorted(os.sched_getaffinity(0))
 _SERVER_CORE, _LOAD_CORE = _CORES[0], _CORES[-1]
@@ -27,32 +31,34 @@ class Answered(NamedTuple):
 
 
 @contextmanager
-def running(port: int, *command: str) -> Iterator[int]:
+def running(*command: str) -> Iterator[int]:
     """Run a server's command on the servers' core until the end, and give its port once it answers."""
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:  # noqa: S603 - our own and uvicorn
+    port = free_port()
+    with TemporaryFile() as log:
+        process = subprocess.Popen([*command, "--port", str(port)], stdout=log, stderr=log)  # noqa: S603 - ours
         os.sched_setaffinity(process.pid, {_SERVER_CORE})
         try:
             give_up_at = time.monotonic() + 30
             while _balance(port, 0) is None:
                 if process.poll() is not None or time.monotonic() > give_up_at:
-                    raise SystemExit(f"{command} does not answer")
+                    log.seek(0)
+                    raise SystemExit(f"{command} does not answer: {log.read().decode()}")
                 time.sleep(0.05)
             yield port
         finally:
             process.terminate()
+            process.wait()
 
 
-def reference(port: int, app: str) -> tuple[int, *tuple[str, ...]]:
-    """The command that runs one of the reference applications, with what ``atm serve`` asks of uvicorn."""
-    options = ["--http", "httptools", "--no-access-log", "--no-server-header", "--log-level", "error"]
-    folder = str(HERE / "reference")
-    return port, sys.executable, "-m", "uvicorn", "--app-dir", folder, app, "--port", str(port), *options
+def reference(app: str) -> list[str]:
+    """The command that runs a reference application, with what ``atm serve`` asks of uvicorn."""
+    options = ["--http", "httptools", "--no-access-log", "--no-proxy-headers", "--no-server-header"]
+    return [str(BIN / "uvicorn"), "--app-dir", str(HERE / "reference"), app, *options, "--log-level", "error"]
 
 
-def ours(port: int, store: str, log_level: str = "error") -> tuple[int, *tuple[str, ...]]:
+def ours(store: str, log_level: str = "error") -> list[str]:
     """The command that runs ``atm serve``."""
-    atm = str(Path(sys.executable).with_name("atm"))
-    return port, atm, "serve", "--store", store, "--port", str(port), "--log-level", log_level
+    return [str(BIN / "atm"), "serve", "--store", store, "--log-level", log_level]
 
 
 def load(port: int, method: str, *, connections: int = 32, accounts: int = 1) -> Answered:
@@ -70,7 +76,7 @@ def load(port: int, method: str, *, connections: int = 32, accounts: int = 1) ->
         capture_output=True,
         text=True,
         check=True,
-        preexec_fn=lambda: os.sched_setaffinity(0, {_LOAD_CORE}),  # noqa: PLW1509 - there are no threads here
+        preexec_fn=lambda: os.sched_setaffinity(0, {_LOAD_CORE}),
     )
     answered = json.loads(done.stdout.splitlines()[-1])
     moved = _total(port, accounts) - before

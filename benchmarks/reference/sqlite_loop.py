@@ -1,7 +1,7 @@
-"""A bare ``sqlite3`` loop that writes the rows a deposit writes: what the file and Python's driver can do by themselves.
+"""A bare ``sqlite3`` loop that writes the rows a deposit writes: what SQLite and its driver do by themselves.
 
-The same tables, the same settings and the same durability as Mini-ATM's (WAL, synchronous=FULL); no
-checks, no keys, no refusals, and nobody else to wait for.
+The same file, the same settings and the same durability as Mini-ATM's (WAL, synchronous=FULL); no checks,
+no keys, no refusals, and nobody else to wait for.
 """
 
 import sqlite3
@@ -13,6 +13,7 @@ def deposits(path: Path, account_number: str, count: int, *, per_commit: int = 1
     """Make deposits of one cent, so many with each commit, in a file that Mini-ATM has made."""
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA wal_autocheckpoint = 16000")
         for _ in range(count // per_commit):
             connection.execute("BEGIN IMMEDIATE")
             for _ in range(per_commit):

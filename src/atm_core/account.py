@@ -61,4 +61,7 @@ class Account:
     def _with_balance(self, balance: Decimal) -> "Account":
         if balance.copy_abs() > LARGEST_SUM:  # unlike abs() and unary minus, no business of the caller's context
             raise BalanceOutOfRange(self.number, LARGEST_SUM)
-        return Account(self.number, balance)
+        account = object.__new__(Account)  # both are valid already, and this is on the way of every transaction
+        object.__setattr__(account, "number", self.number)
+        object.__setattr__(account, "balance", balance)
+        return account

@@ -184,7 +184,7 @@ class OutcomeUnknown(AtmError):
 
 def _quoted(value: object) -> str:
     """What was given, short enough for a message; nothing for what has no short form."""
-    if isinstance(value, str) and len(value) <= 64:
+    if isinstance(value, str) and len(value) <= 64 and len(ascii(value)) <= 128:
         return f" {value!a}"
     if isinstance(value, Decimal) and len(value.as_tuple().digits) <= 32:
         return f" {value}"

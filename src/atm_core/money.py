@@ -69,6 +69,8 @@ def _to_decimal(value: Amount) -> Decimal:
 def _to_whole_cents(number: Decimal) -> Decimal:
     if not number:
         return _ZERO
+    if number.same_quantum(_CENT) and number.copy_abs() <= LARGEST_SUM:
+        return number  # as sums of money are once they have been through here
     if number.adjusted() > LARGEST_SUM.adjusted():  # before quantize(): the exponent may be a million
         raise _out_of_bounds(number)
     try:

@@ -104,6 +104,7 @@ def test_a_store_s_whole_cents_give_the_same_sum_back(cents: int, sign: int) -> 
 @example("9" * 60_000)
 @example(Decimal("9" * 60_000))
 @example(Decimal((0, (1,), 10**17)))
+@example("\U00010000" * 64)
 def test_whatever_is_given_comes_back_as_whole_cents_or_is_refused_within_10_ms(value: Decimal | int | str) -> None:
     amount, message = None, ""
     began = time.thread_time()

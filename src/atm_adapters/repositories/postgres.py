@@ -400,7 +400,9 @@ def _carry_out(
             if not wait_for_locks:
                 connection.execute(_ONLY_BRIEFLY)
             loaded = connection.execute(_LOCK_ACCOUNTS, (numbers,))
-            known = connection.execute(_FIND_ANSWERED, ([number for number, _ in keys], [key for _, key in keys]))
+            known: Iterable[tuple[Any, ...]] = ()
+            if keys:
+                known = connection.execute(_FIND_ANSWERED, ([number for number, _ in keys], [key for _, key in keys]))
             accounts: dict[str, Account] = {}
             last_entry: dict[str, int] = {}
             for number, balance, entry in loaded:

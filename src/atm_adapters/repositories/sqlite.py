@@ -148,6 +148,10 @@ class SqliteAccountRepository:
             try:
                 # FULL is SQLite's default, but a distribution may have built it with another.
                 connection.execute("PRAGMA synchronous = FULL")
+                # A commit writes every page it touches, so small pages are for accounts spread over a large file;
+                # and a page that several commits touched is copied into the file once, if that is done seldom.
+                connection.execute("PRAGMA page_size = 1024")
+                connection.execute("PRAGMA wal_autocheckpoint = 16000")
             except BaseException:
                 connection.close()
                 raise
