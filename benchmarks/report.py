@@ -45,8 +45,13 @@ class Claim(NamedTuple):
         return "reached" if reached else "**falls short**"
 
 
-def write(claims: Sequence[Claim], figures: Figures, connections: Sequence[int]) -> None:
-    """Write RESULTS.md and the charts, and print the table of ratios."""
+def write(
+    claims: Sequence[Claim], figures: Figures, connections: Sequence[int], elsewhere: Mapping[str, tuple[str, int]]
+) -> None:
+    """Write RESULTS.md and the charts, and print the table of ratios.
+
+    :param elsewhere: by what was measured here, what others' figure to show beside it, which was not measured here.
+    """
     ratios = _table(
         ["measured", "beside", "figure", "target", ""],
         [
@@ -65,12 +70,16 @@ def write(claims: Sequence[Claim], figures: Figures, connections: Sequence[int])
         ["measured", "median", "least", "most", "p50, ms", "p99, ms"],
         [[name, *_absolute(values)] for name, values in figures.items()],
     )
+    others = _table(
+        ["measured here", "a second", "measured elsewhere", "a second"],
+        [[name, _absolute(figures[name])[0], other, f"{figure:,}"] for name, (other, figure) in elsewhere.items()],
+    )
     (HERE / "RESULTS.md").write_text(
         f"# Results\n\nWritten by `nox -s bench` on {datetime.now(UTC):%Y-%m-%d}. {_machine()}\n\n{_INTRODUCTION}\n"
         f"## Ratios\n\n{ratios}\n\n![ratios](ratios.svg)\n\n"
         f"## By the number of connections\n\n![connections](connections.svg)\n\n"
         f"## Absolute figures\n\nA second, unless the row says otherwise.\n\n{absolute}\n\n"
-        + (HERE / "NOTES.md").read_text()
+        f"## Beside a ledger that was not measured here\n\n{_ELSEWHERE}\n{others}\n\n" + (HERE / "NOTES.md").read_text()
     )
     _chart_of_ratios(claims, figures)
     _chart_of_connections(figures, connections)
@@ -82,6 +91,13 @@ measured once, in turn; a ratio is the median over the rounds of what was measur
 Servers run on one core, the load on another; PostgreSQL, which needs one too, takes what they leave.
 Per-request logging is off on all sides, except in the row that says what it costs. Every run that moved
 money was followed by a look at the balances, which had to be what the answers said.
+"""
+
+
+_ELSEWHERE = """\
+The figures on the right were **not measured in this run**: they are of TigerBeetle's Python client, as this
+project was told them when it began, from 2 cores like these on another day. Read them for their order of
+magnitude. TigerBeetle replicates, and does double entry; Mini-ATM's figures are of one SQLite file.
 """
 
 

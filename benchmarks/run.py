@@ -64,6 +64,15 @@ CLAIMS = [
     Claim("memory, bytes for each of 1,000,000 accounts", None, 350, at_most=True),
 ]
 
+ELSEWHERE = {
+    "SQLite, batches of 1": ("TigerBeetle, batches of 1", 1_480),
+    "SQLite, batches of 32": ("TigerBeetle, batches of 32", 25_600),
+    "SQLite, batches of 1,024": ("TigerBeetle, batches of 1,024", 77_000),
+    "SQLite, batches of 8,000": ("TigerBeetle, batches of 8,000", 83_000),
+    "SQLite, 32 callers on an event loop": ("TigerBeetle, single submissions, 32 in flight", 6_000),
+    "SQLite, 128 callers on an event loop": ("TigerBeetle, single submissions, 128 in flight", 10_000),
+}
+
 Subjects = dict[str, Callable[[], float | Answered]]
 
 
@@ -181,7 +190,7 @@ def main() -> None:
             for subject, measure in subjects.items():
                 figures[subject].append(measure())
                 print(f"round {number} of {ROUNDS}: {subject}: {figures[subject][-1]}", flush=True)
-    write(CLAIMS, figures, CONNECTIONS)
+    write(CLAIMS, figures, CONNECTIONS, ELSEWHERE)
 
 
 if __name__ == "__main__":
