@@ -125,6 +125,22 @@ def serve(
     log_level: Annotated[
         LogLevel, typer.Option(help="What to log: refusals are warnings, everything else is info.")
     ] = LogLevel.info,
+    allow_host: Annotated[
+        list[str],
+        typer.Option(
+            envvar="ATM_ALLOW_HOST",
+            metavar="NAME",
+            help="On a loopback address, answer to this host name too (a proxy may send its own). May be repeated.",
+        ),
+    ] = [],  # noqa: B006 - Typer's way; it is not changed
+    allow_origin: Annotated[
+        list[str],
+        typer.Option(
+            envvar="ATM_ALLOW_ORIGIN",
+            metavar="URL",
+            help="Let web pages of this origin, such as https://example.org, move money. May be repeated.",
+        ),
+    ] = [],  # noqa: B006
     store: StoreUrl = None,
 ) -> None:
     """Serve the accounts over HTTP until Ctrl-C or SIGTERM; both finish what was begun.
@@ -142,7 +158,15 @@ def serve(
                 param_hint="--workers",
             )
         try:
-            run(url, host=host, port=port, workers=workers, log_level=log_level.value)
+            run(
+                url,
+                host=host,
+                port=port,
+                workers=workers,
+                log_level=log_level.value,
+                allowed_hosts=allow_host,
+                allowed_origins=allow_origin,
+            )
         except AddressUnavailable as error:
             typer.echo(f"atm: {error}", err=True)
             raise typer.Exit(1) from None

@@ -1,6 +1,7 @@
 """The HTTP API as an ASGI application: ``uvicorn --factory atm_adapters.http.app:create_app``."""
 
-from collections.abc import AsyncIterator, Awaitable
+import os
+from collections.abc import AsyncIterator, Awaitable, Collection
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -14,6 +15,7 @@ from litestar.openapi.plugins import SwaggerRenderPlugin
 from litestar.params import FromPath
 from litestar.response import File
 
+from atm_adapters.http.cross_site import refuse_cross_site
 from atm_adapters.http.openapi import SCHEMAS
 from atm_adapters.http.problems import answer_problem
 from atm_adapters.http.routes import account_routes
@@ -29,14 +31,27 @@ _SWAGGER_FILES = {
 }
 
 
-def create_app(accounts: AccountRepository[Awaitable[Account]] | None = None) -> Litestar:
+def create_app(
+    accounts: AccountRepository[Awaitable[Account]] | None = None,
+    *,
+    allowed_hosts: Collection[str] | None = None,
+    allowed_origins: Collection[str] | None = None,
+) -> Litestar:
     """Make the application.
 
     :param accounts: the accounts to serve; who passes them closes them. None means the default store
         (``ATM_STORE``, or the file in the user's data folder), which the application opens and closes.
+    :param allowed_hosts: names that a server on the loopback interface answers to besides the loopback's
+        own. None means what ``ATM_ALLOW_HOST`` names, separated by spaces.
+    :param allowed_origins: origins, such as ``https://example.org``, whose web pages may move money. None
+        means what ``ATM_ALLOW_ORIGIN`` names, separated by spaces.
     :raises UnknownStore: if ``ATM_STORE`` names nothing known.
     :raises StoreUnavailable: if the default store can't be opened.
     """
+    if allowed_hosts is None:
+        allowed_hosts = os.environ.get("ATM_ALLOW_HOST", "").lower().split()
+    if allowed_origins is None:
+        allowed_origins = os.environ.get("ATM_ALLOW_ORIGIN", "").lower().split()
     lifespan = []
     if accounts is None:
         accounts = store = open_awaitable_store()
@@ -56,6 +71,7 @@ def create_app(accounts: AccountRepository[Awaitable[Account]] | None = None) ->
             openapi_json,
             docs_asset,
         ],
+        guards=[refuse_cross_site(allowed_hosts, allowed_origins)],
         lifespan=lifespan,
         exception_handlers={AtmError: answer_problem, HTTPException: answer_problem, Exception: answer_problem},
         logging_config=None,  # whoever runs the application configures logging

@@ -157,6 +157,7 @@ class BalanceOperation(Operation):
         self.parameters = [_ACCOUNT_NUMBER]
         self.responses = {
             "200": _ACCOUNT,
+            "400": _problems(400),
             "404": _problems(404, AccountNotFound("9")),
             "422": _problems(422, InvalidAccountNumber("a b")),
             "503": _problems(503, _STORE_UNAVAILABLE),
@@ -172,6 +173,7 @@ class _MovementOperation(Operation):
         self.responses = {
             "200": _ACCOUNT,
             "400": _problems(400, InvalidKey("")),
+            "403": _problems(403),
             "404": _problems(404, AccountNotFound("9")),
             "413": _problems(413),
             "415": _problems(415),

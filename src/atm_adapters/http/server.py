@@ -4,6 +4,7 @@ import gc
 import os
 import socket
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from io import TextIOWrapper
 
@@ -12,6 +13,7 @@ from litestar import Litestar
 from uvicorn.supervisors import Multiprocess
 
 from atm_adapters.http.app import DOCS_PATH, create_app
+from atm_adapters.http.protocol import BoundedProtocol
 from atm_adapters.stores import open_store, without_password
 
 GRACE_SECONDS = 5  # to finish requests; as long again may pass while the store finishes
@@ -29,17 +31,32 @@ class AddressUnavailable(Exception):
         return f"can't listen on {self.address}: {self.reason}. Name another address with --host or --port."
 
 
-def run(store: str, *, host: str, port: int, workers: int, log_level: str) -> None:
+def run(
+    store: str,
+    *,
+    host: str,
+    port: int,
+    workers: int,
+    log_level: str,
+    allowed_hosts: Sequence[str] = (),
+    allowed_origins: Sequence[str] = (),
+) -> None:
     """Serve a store over HTTP until SIGINT or SIGTERM, then finish the requests that were begun.
 
     :param store: URL of the store, as for :func:`~atm_adapters.stores.open_store`.
     :param port: 0 takes a free one.
     :param log_level: name of a level of ``logging``, in lower case.
+    :param allowed_hosts: as for :func:`~atm_adapters.http.app.create_app`; ``allowed_origins`` too.
     :raises StoreUnavailable: if the store can't be opened.
     :raises AddressUnavailable: if the address can't be listened on.
     """
     open_store(store).close()  # told now and once, rather than by every worker
-    os.environ["ATM_STORE"] = store  # how the workers, which are new processes, learn of it
+    # How the workers, which are new processes, learn of it.
+    os.environ |= {
+        "ATM_STORE": store,
+        "ATM_ALLOW_HOST": " ".join(allowed_hosts),
+        "ATM_ALLOW_ORIGIN": " ".join(allowed_origins),
+    }
     with _listen(host, port) as listener:
         address = f"http://{_netloc(host, listener.getsockname()[1])}"
         _print_banner(address, store)
@@ -47,7 +64,8 @@ def run(store: str, *, host: str, port: int, workers: int, log_level: str) -> No
             "atm_adapters.http.server:create_server_app",
             factory=True,
             workers=workers,
-            http="httptools",  # h11 accepts Content-Length beside Transfer-Encoding, which smuggles requests
+            # Not h11: it accepts Content-Length beside Transfer-Encoding, which smuggles requests.
+            http=BoundedProtocol,
             proxy_headers=False,  # nothing here asks who the client is
             access_log=False,  # it names the client's address
             server_header=False,

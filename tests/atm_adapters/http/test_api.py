@@ -243,7 +243,7 @@ def test_concurrent_clients_on_one_account_all_count(client: httpx.Client, serve
 
 def test_a_client_that_leaves_in_the_middle_of_its_request_moves_no_money(client: httpx.Client, server: Server) -> None:
     before = balance(client)
-    head = b"POST /accounts/0/deposit HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n"
+    head = b"POST /accounts/0/deposit HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n"
     with socket.create_connection(server.host_and_port) as leaving:
         leaving.sendall(head + b'{"amount": 1}')
     assert balance(client) == before
@@ -259,7 +259,7 @@ def test_the_description_is_served_with_statuses_problem_bodies_and_bounds(clien
         f"/accounts/{{account_number}}/{call}" for call in ("balance", "deposit", "withdraw")
     }
     deposit = description["paths"]["/accounts/{account_number}/deposit"]["post"]
-    assert set(deposit["responses"]) == {"200", "400", "404", "413", "415", "422", "503"}
+    assert set(deposit["responses"]) == {"200", "400", "403", "404", "413", "415", "422", "503"}
     for status, response in deposit["responses"].items():
         assert list(response["content"]) == ["application/json" if status == "200" else "application/problem+json"]
     assert [(one["name"], one["in"]) for one in deposit["parameters"]] == [

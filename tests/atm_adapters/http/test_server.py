@@ -59,7 +59,7 @@ def test_several_workers_serve_one_store(tmp_path: Path) -> None:
 def test_a_signal_lets_requests_that_were_begun_finish(tmp_path: Path, how: int, exit_code: int) -> None:
     store = str(tmp_path / "accounts.sqlite3")
     body = b'{"amount": 1}'
-    head = b"POST /accounts/0/deposit HTTP/1.1\r\nHost: x\r\nContent-Length: 13\r\n\r\n"
+    head = b"POST /accounts/0/deposit HTTP/1.1\r\nHost: localhost\r\nContent-Length: 13\r\n\r\n"
     with running_server(store, tmp_path) as server, socket.create_connection(server.host_and_port) as client:
         client.sendall(head + body[:5])
         # A second request on another connection is answered, so the half of the first has been read.

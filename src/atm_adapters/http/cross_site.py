@@ -1,0 +1,91 @@
+"""What keeps the web pages of other sites from moving money with their visitor's browser.
+
+A page can send a request to a server on its visitor's machine or network, with a body and without
+asking first. Browsers say where such a request comes from, and a page can't change what they say
+(``Sec-Fetch-Site``, https://www.w3.org/TR/fetch-metadata/; ``Origin``, RFC 6454). And a page can have its
+own name point to 127.0.0.1 (DNS rebinding), which makes it "the same site": so a server on the loopback
+interface answers to loopback names only.
+"""
+
+from collections.abc import Collection
+from functools import lru_cache
+from http import HTTPStatus
+from ipaddress import ip_address
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+from litestar.connection import ASGIConnection
+from litestar.exceptions import HTTPException
+from litestar.handlers import BaseRouteHandler
+from litestar.types import Guard, HTTPScope
+
+_ONLY_READS = {"GET", "HEAD", "OPTIONS"}
+
+
+class ForeignHost(HTTPException):
+    """The request names a host that this server is not known by."""
+
+    status_code = HTTPStatus.BAD_REQUEST
+    detail = "This server is not known by that Host. Who runs it can allow the name with --allow-host."
+
+
+class ForeignPage(HTTPException):
+    """The request was made by a web page of another site."""
+
+    status_code = HTTPStatus.FORBIDDEN
+    detail = "A web page of another site may not do that. Who runs the server can allow it with --allow-origin."
+
+
+def refuse_cross_site(allowed_hosts: Collection[str], allowed_origins: Collection[str]) -> Guard:
+    """Make the guard that refuses what a browser sends for a page of another site.
+
+    :param allowed_hosts: names, without a port, that a server answers to on the loopback interface
+        besides the loopback's own.
+    :param allowed_origins: origins, such as ``https://example.org``, whose pages may move money.
+    """
+
+    async def guard(connection: ASGIConnection[Any, Any, Any, Any], _handler: BaseRouteHandler) -> None:
+        scope = cast("HTTPScope", connection.scope)
+        host, origin, fetch_site = "", None, None
+        for name, value in scope["headers"]:
+            if name == b"host":
+                host = value.decode("latin-1").lower()
+            elif name == b"origin":
+                origin = value.decode("latin-1").lower()
+            elif name == b"sec-fetch-site":
+                fetch_site = value
+
+        server = scope["server"]
+        if server and _is_loopback(server[0]) and host:
+            host_name = _without_port(host)
+            if not _is_loopback(host_name) and host_name not in allowed_hosts:
+                raise ForeignHost
+
+        if scope["method"] in _ONLY_READS or origin in allowed_origins:
+            return
+        if fetch_site is not None:
+            is_foreign = fetch_site not in (b"same-origin", b"none")  # none: asked for by the user, not by a page
+        else:  # a browser from before 2023, or no browser
+            is_foreign = origin is not None and origin.partition("://")[2] != host
+        if is_foreign:
+            raise ForeignPage
+
+    return guard
+
+
+@lru_cache(1024)
+def _without_port(host: str) -> str:
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:  # such as [::1
+        return host
+
+
+@lru_cache(1024)
+def _is_loopback(name: str) -> bool:
+    if name == "localhost" or name.endswith(".localhost"):  # RFC 6761, section 6.3
+        return True
+    try:
+        return ip_address(name).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,119 @@
+"""A web page of another site can't move money: with the requests that browsers send, and with a browser."""
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import httpx
+import pytest
+from support.server import Server, running_server
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with running_server("memory:", tmp_path_factory.mktemp("server")) as server:
+        yield server
+
+
+def deposit(server: Server, **headers: str) -> httpx.Response:
+    # As a page's script can send it without asking first: no Content-Type, any body.
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return httpx.post(f"{server.address}/accounts/0/deposit", content=b'{"amount": 1}', headers=named)
+
+
+def balance(server: Server) -> float:
+    amount: float = httpx.get(f"{server.address}/accounts/0/balance").json()["balance"]
+    return amount
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Sec_Fetch_Site": "cross-site", "Origin": "https://evil.example"},
+        {"Sec_Fetch_Site": "same-site", "Origin": "http://localhost:1"},
+        {"Sec_Fetch_Site": "cross-site"},
+        {"Sec_Fetch_Site": "nonsense"},
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+        {"Origin": "http://127.0.0.1"},
+    ],
+)
+def test_what_a_page_of_another_site_sends_is_refused(server: Server, headers: dict[str, str]) -> None:
+    before = balance(server)
+    answer = deposit(server, **headers)
+    assert answer.status_code == 403
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert "web page of another site" in answer.json()["detail"]
+    assert balance(server) == before
+
+
+def test_own_pages_people_and_programs_are_served(server: Server) -> None:
+    own = server.address
+    for headers in ({}, {"Sec_Fetch_Site": "same-origin", "Origin": own}, {"Origin": own}, {"Sec_Fetch_Site": "none"}):
+        assert deposit(server, **headers).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:8000", "127.0.0.1.evil.example", "localhost.evil", "[::1"]
+)
+def test_on_loopback_a_foreign_host_name_is_refused_for_reading_too(server: Server, host: str) -> None:
+    before = balance(server)
+    read = httpx.get(f"{server.address}/accounts/0/balance", headers={"Host": host})
+    for answer in (read, deposit(server, Host=host), deposit(server, Host=host, Sec_Fetch_Site="same-origin")):
+        assert answer.status_code == 400
+        assert answer.headers["content-type"] == "application/problem+json"
+    assert balance(server) == before
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost", "LOCALHOST:80", "127.0.0.1:1", "127.8.8.8", "[::1]:8000", "atm.localhost"]
+)
+def test_the_names_of_the_loopback_interface_are_known(server: Server, host: str) -> None:
+    assert deposit(server, Host=host).status_code == 200
+
+
+def test_more_hosts_and_origins_can_be_allowed(tmp_path: Path) -> None:
+    allow = ["--allow-host", "atm.example", "--allow-host", "Other.example", "--allow-origin", "https://shop.example"]
+    with running_server("memory:", tmp_path, *allow) as server:
+        assert deposit(server, Host="atm.example:8000").status_code == 200
+        assert deposit(server, Host="other.example").status_code == 200
+        assert deposit(server, Host="third.example").status_code == 400
+        assert deposit(server, Origin="https://shop.example", Sec_Fetch_Site="cross-site").status_code == 200
+        assert deposit(server, Origin="http://shop.example", Sec_Fetch_Site="cross-site").status_code == 403
+
+
+PAGE = """
+<!doctype html><title>waiting</title><script>
+const address = "{address}/accounts/0/deposit";
+Promise.allSettled([
+  fetch(address, {{method: "POST", mode: "no-cors", body: new TextEncoder().encode('{{"amount": 1}}')}}),
+  fetch(address, {{method: "POST", headers: {{"Content-Type": "application/json"}}, body: '{{"amount": 1}}'}}),
+]).then(() => {{ navigator.sendBeacon(address, new Blob(['{{"amount": 1}}'])); document.title = "done"; }});
+</script>
+"""
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs a browser; the requests it sends are tested above")
+def test_a_page_in_a_real_browser_moves_no_money(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "index.html").write_text(PAGE.format(address=server.address))
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    before, logged = balance(server), server.log.stat().st_size
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as site:
+        Thread(target=site.serve_forever, daemon=True).start()
+        done = subprocess.run(  # noqa: S603 - Debian's browser
+            [
+                *("chromium", "--headless", "--no-sandbox", f"--user-data-dir={tmp_path / 'profile'}"),
+                *("--virtual-time-budget=5000", "--dump-dom", f"http://localhost:{site.server_port}/"),
+            ],
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        site.shutdown()
+    assert "<title>done</title>" in done.stdout, done.stderr
+    assert "refused for account '0': Forbidden" in server.log.read_text()[logged:], "it did send something"
+    assert balance(server) == before

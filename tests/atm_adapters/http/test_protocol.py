@@ -1,0 +1,151 @@
+"""What a client may send and how long it may take: every case over a socket, against a real server."""
+
+import json
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+
+import httpx
+import pytest
+from support.server import Server, running_server
+
+from atm_adapters.http.protocol import MAX_FIELDS, READ_SECONDS
+
+HEAD = b"POST /accounts/0/deposit HTTP/1.1\r\nHost: localhost\r\nContent-Length: 13\r\n"
+WHOLE = HEAD + b'\r\n{"amount": 1}'
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with running_server("memory:", tmp_path_factory.mktemp("server")) as server:
+        yield server
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[socket.socket]:
+    with socket.create_connection(server.host_and_port, timeout=READ_SECONDS + 10) as client:
+        yield client
+
+
+def balance(server: Server) -> float:
+    amount: float = httpx.get(f"{server.address}/accounts/0/balance").json()["balance"]
+    return amount
+
+
+def everything(client: socket.socket) -> bytes:
+    """Read until the server hangs up."""
+    answer = b""
+    try:
+        while data := client.recv(65536):
+            answer += data
+    except ConnectionResetError:
+        pass  # what was sent and never read is answered with a reset, after the answer
+    return answer
+
+
+def assert_refused(answer: bytes, status: int) -> None:
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(f"HTTP/1.1 {status} ".encode()), answer
+    assert b"content-type: application/problem+json" in head
+    problem = json.loads(body)
+    assert (problem["status"], problem["type"]) == (status, "about:blank")
+    assert problem["detail"]
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"X: " + b"x" * 70_000 + b"\r\n",
+        b"X" * 70_000 + b": x\r\n",
+        b"".join(b"X-%d: %s\r\n" % (n, b"x" * 1000) for n in range(70)),
+        b"".join(b"X-%d: x\r\n" % n for n in range(MAX_FIELDS)),
+    ],
+)
+@pytest.mark.parametrize("piece", [1_000, 10_000_000])
+def test_a_head_that_is_too_large_is_refused_however_it_arrives(server: Server, head: bytes, piece: int) -> None:
+    before = balance(server)
+    request = HEAD + head + WHOLE.removeprefix(HEAD)
+    with socket.create_connection(server.host_and_port, timeout=30) as client:
+        try:
+            for begin in range(0, len(request), piece):
+                client.sendall(request[begin : begin + piece])
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # it was refused before it was whole
+        answer = everything(client)
+    if answer or piece > 1_000:  # a reset may overtake the answer of who goes on sending
+        assert_refused(answer, 431)
+    assert balance(server) == before
+
+
+def test_a_head_that_never_ends_is_refused_without_being_kept(client: socket.socket) -> None:
+    client.sendall(b"GET /" + b"x" * 66_000)
+    assert_refused(everything(client), 431)
+
+
+def test_as_many_fields_as_are_allowed_are_served(client: socket.socket) -> None:
+    client.sendall(HEAD + b"".join(b"X-%d: x\r\n" % n for n in range(MAX_FIELDS - 2)) + b'\r\n{"amount": 1}')
+    assert client.recv(65536).startswith(b"HTTP/1.1 200 OK")
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"hello\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET /accounts/0/balance HTTP/1.1\r\nHost: a\r\n: x\r\n\r\n",
+        HEAD + b'Transfer-Encoding: chunked\r\n\r\n{"amount": 1}',
+        HEAD + b'Content-Length: 14\r\n\r\n{"amount": 1}',
+        HEAD.replace(b"13", b"-13") + b"\r\n",
+        b"POST /accounts/0/deposit HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n{}\r\n0\r\n\r\n",
+    ],
+)
+def test_what_is_no_request_is_refused_with_a_problem_document(server: Server, request_: bytes) -> None:
+    before = balance(server)
+    with socket.create_connection(server.host_and_port, timeout=30) as client:
+        client.sendall(request_)
+        assert_refused(everything(client), 400)
+    assert balance(server) == before
+
+
+def test_silent_half_sent_and_dripping_clients_are_hung_up_on_and_keep_nobody_from_being_served(server: Server) -> None:
+    before = balance(server)
+    beginnings = [b"", HEAD, HEAD + b'\r\n{"amount"', WHOLE + HEAD, b"\r\n"]
+    with ExitStack() as stack:
+        clients = [
+            (stack.enter_context(socket.create_connection(server.host_and_port, timeout=30)), beginnings[n % 5])
+            for n in range(200)
+        ]
+        for client, beginning in clients:
+            client.sendall(beginning)
+        began = time.monotonic()
+        served = 0
+        while time.monotonic() - began < READ_SECONDS + 1:
+            assert httpx.get(f"{server.address}/accounts/1/balance", timeout=1).status_code == 200
+            served += 1
+            for client, beginning in clients[:25]:
+                if beginning:
+                    with suppress(ConnectionError):  # it was hung up on
+                        client.sendall(b"X" if beginning == HEAD else b" ")  # a drop
+        assert served > 100
+        answers = [(beginning, everything(client)) for client, beginning in clients]
+        assert time.monotonic() - began < READ_SECONDS + 5
+    for beginning, answer in answers[25:]:
+        if not beginning:
+            assert answer == b""
+        elif beginning.startswith(WHOLE):
+            assert answer.count(b"HTTP/1.1 200 OK") == 1  # and hung up on, like any connection that is not used
+        else:
+            assert_refused(answer, 408)
+    assert balance(server) == before + 40
+    assert "Traceback" not in server.log.read_text()
+
+
+def test_a_connection_may_be_used_again_and_for_several_requests_at_once(client: socket.socket) -> None:
+    for requests in (1, 1, 3):
+        client.sendall(WHOLE[:30])
+        client.sendall(WHOLE[30:] + WHOLE * (requests - 1))
+        answer = b""
+        while answer.count(b'"balance"') < requests:
+            answer += client.recv(65536)
+        assert answer.count(b"HTTP/1.1 200 OK") == requests
