@@ -71,7 +71,7 @@ def create_app(
             openapi_json,
             docs_asset,
         ],
-        guards=[refuse_cross_site(allowed_hosts, allowed_origins)],
+        before_request=refuse_cross_site(allowed_hosts, allowed_origins),
         lifespan=lifespan,
         exception_handlers={AtmError: answer_problem, HTTPException: answer_problem, Exception: answer_problem},
         logging_config=None,  # whoever runs the application configures logging

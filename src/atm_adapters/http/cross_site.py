@@ -7,17 +7,15 @@ own name point to 127.0.0.1 (DNS rebinding), which makes it "the same site": so 
 interface answers to loopback names only.
 """
 
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Collection
 from functools import lru_cache
 from http import HTTPStatus
 from ipaddress import ip_address
-from typing import Any, cast
+from typing import Any
 from urllib.parse import urlsplit
 
-from litestar.connection import ASGIConnection
+from litestar import Request
 from litestar.exceptions import HTTPException
-from litestar.handlers import BaseRouteHandler
-from litestar.types import Guard, HTTPScope
 
 _ONLY_READS = {"GET", "HEAD", "OPTIONS"}
 
@@ -29,6 +27,13 @@ class ForeignHost(HTTPException):
     detail = "This server is not known by that Host. Who runs it can allow the name with --allow-host."
 
 
+class NotOneHost(HTTPException):
+    """The request has no Host or several (RFC 9112, section 3.2)."""
+
+    status_code = HTTPStatus.BAD_REQUEST
+    detail = "A request must have one Host."
+
+
 class ForeignPage(HTTPException):
     """The request was made by a web page of another site."""
 
@@ -36,27 +41,33 @@ class ForeignPage(HTTPException):
     detail = "A web page of another site may not do that. Who runs the server can allow it with --allow-origin."
 
 
-def refuse_cross_site(allowed_hosts: Collection[str], allowed_origins: Collection[str]) -> Guard:
-    """Make the guard that refuses what a browser sends for a page of another site.
+def refuse_cross_site(
+    allowed_hosts: Collection[str], allowed_origins: Collection[str]
+) -> Callable[[Request[Any, Any, Any]], Awaitable[None]]:
+    """Make what is called before each request is handled, and refuses what a browser sends for a page of another site.
 
     :param allowed_hosts: names, without a port, that a server answers to on the loopback interface
         besides the loopback's own.
     :param allowed_origins: origins, such as ``https://example.org``, whose pages may move money.
     """
 
-    async def guard(connection: ASGIConnection[Any, Any, Any, Any], _handler: BaseRouteHandler) -> None:
-        scope = cast("HTTPScope", connection.scope)
-        host, origin, fetch_site = "", None, None
+    async def refuse(request: Request[Any, Any, Any]) -> None:
+        scope = request.scope
+        host, origin, fetch_site = None, None, None
         for name, value in scope["headers"]:
             if name == b"host":
+                if host is not None:
+                    raise NotOneHost
                 host = value.decode("latin-1").lower()
             elif name == b"origin":
                 origin = value.decode("latin-1").lower()
             elif name == b"sec-fetch-site":
                 fetch_site = value
 
+        if host is None:
+            raise NotOneHost
         server = scope["server"]
-        if server and _is_loopback(server[0]) and host:
+        if server and _is_loopback(server[0]):
             host_name = _without_port(host)
             if not _is_loopback(host_name) and host_name not in allowed_hosts:
                 raise ForeignHost
@@ -70,7 +81,7 @@ def refuse_cross_site(allowed_hosts: Collection[str], allowed_origins: Collectio
         if is_foreign:
             raise ForeignPage
 
-    return guard
+    return refuse
 
 
 @lru_cache(1024)
