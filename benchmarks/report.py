@@ -139,17 +139,19 @@ def _chart_of_ratios(claims: Sequence[Claim], figures: Figures) -> None:
     shown = [claim for claim in claims if claim.beside and claim.target and not claim.at_most][::-1]
     fig, axes = plt.subplots(figsize=(9, 0.45 * len(shown) + 1), layout="constrained")
     ratios = [claim.figure(figures) for claim in shown]
-    bars = axes.barh([f"{claim.measured}\nbeside {claim.beside}" for claim in shown], ratios, color="#4c72b0")
-    axes.bar_label(bars, [f" {ratio:.2f}x" for ratio in ratios], fontsize=8)
+    axes.barh([f"{claim.measured}\nbeside {claim.beside}" for claim in shown], ratios, color="#4c72b0")
     targets = [claim.target or 0 for claim in shown]
+    for row, (ratio, target) in enumerate(zip(ratios, targets, strict=True)):
+        axes.text(1.07 * max(ratio, target), row, f"{ratio:.2f}x", va="center", fontsize=8)
     axes.plot(targets, range(len(shown)), "|", color="#c44e52", markersize=14, markeredgewidth=2, label="target")
     axes.set_xscale("log")
-    axes.set_xlim(0.25, 1.6 * max(*ratios, *targets))
+    axes.set_xlim(0.25, 1.5 * max(*ratios, *targets))
+    axes.set_ylim(-0.7, len(shown) - 0.3)
     axes.set_xticks([0.5, 1, 2, 5, 10], ["0.5x", "1x", "2x", "5x", "10x"])
     axes.minorticks_off()
     axes.axvline(1, color="grey", linewidth=0.8)
     axes.tick_params(axis="y", labelsize=7)
-    axes.legend(loc="lower right")
+    axes.legend(loc="upper right")
     axes.set_title("Mini-ATM beside what people would pick instead (more is better)", fontsize=10)
     _save(fig, "ratios.svg")
 
