@@ -268,6 +268,7 @@ def test_a_dead_server_is_noticed_and_a_standby_left_alone_unless_the_url_says_o
 
 def test_a_connection_to_what_is_no_longer_the_primary_is_given_up(url: str) -> None:
     with closing(PostgresAccountRepository(url, OPENING)) as accounts:
+        accounts._pool.wait()  # so that it has one connection, and the deposit takes that
         with accounts._pool.connection() as connection:
             connection.execute("SET default_transaction_read_only = on")  # what a session on a standby sees
             session = connection.info.backend_pid
