@@ -47,6 +47,6 @@ def types(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
-    """Measure beside what people would pick instead, in about twelve minutes, and write benchmarks/RESULTS.md."""
+    """Measure beside what people would pick instead, in about ten minutes, and write benchmarks/RESULTS.md."""
     install(session, "bench")
     session.run("python", "benchmarks/run.py", env={"PYTHONPATH": "tests"})

@@ -43,7 +43,7 @@ def running(*command: str) -> Iterator[int]:
                 if process.poll() is not None or time.monotonic() > give_up_at:
                     log.seek(0)
                     raise SystemExit(f"{command} does not answer: {log.read().decode()}")
-                time.sleep(0.05)
+                time.sleep(0.05)  # asking without a pause would take the core it needs to start
             yield port
         finally:
             process.terminate()

@@ -16,7 +16,7 @@ from reference import sqlite_loop
 from support.postgres import Postgres
 
 from atm_adapters.group_commit import BatchRepository, GroupCommit, ThreadedGroupCommit
-from atm_core import Transaction, check_balance, deposit, open_account
+from atm_core import Transaction, check_balance, deposit
 
 HERE = Path(__file__).parent
 SECONDS = 1.0
@@ -31,12 +31,6 @@ class Accounts:
         self.store = store
         self.cents = dict.fromkeys(numbers, cents_in_each)
         self.numbers = list(self.cents)
-
-    def open(self) -> "Accounts":
-        """Open these accounts, empty."""
-        for number in self.numbers:
-            open_account(self.store, number)
-        return self
 
     def check(self, touched: Iterable[str]) -> None:
         """End the benchmark unless the store says what its answers said."""

@@ -2,7 +2,7 @@
 
 What it needs: ``wrk``, a PostgreSQL with ``pgbench``, and the dependency group ``bench``.
 
-How to run it: ``nox -s bench``, which takes about twelve minutes.
+How to run it: ``nox -s bench``, which takes about ten minutes.
 
 What you should see: a table of ratios, each with its target, and whether it was reached. In every round
 everything is measured once, in turn; a ratio is the median over the rounds of what was measured in the

@@ -3,13 +3,13 @@
 import asyncio
 import signal
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+from support.waiting import until
 
 from atm_adapters.group_commit import GroupCommit, ThreadedGroupCommit
 from atm_adapters.repositories.sqlite import SqliteAccountRepository
@@ -224,25 +224,18 @@ def test_closing_finishes_everything_that_was_taken_on_and_refuses_the_rest(stor
 
 
 def test_closing_leaves_no_thread_behind(store: Gated) -> None:
+    def threads() -> list[str]:
+        return [one.name for one in threading.enumerate() if one.name.startswith(("group-commit", "reads"))]
+
     async def play() -> None:
-        before = threading.active_count()
         accounts = GroupCommit(store)
         store.gate.release()
         await _settled(deposit(accounts, "0", 1), check_balance(accounts, "0"))
-        assert threading.active_count() > before
-        await asyncio.to_thread(lambda: None)  # a thread of the event loop's own, that closing will use
-        before += 1
+        assert len(threads()) == 2
         await accounts.close()
-        assert threading.active_count() == before
+        assert threads() == []
 
     asyncio.run(play())
-
-
-def _until(condition: Callable[[], bool]) -> None:
-    give_up_at = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < give_up_at
-        threading.Event().wait(0.001)
 
 
 @pytest.fixture
@@ -260,7 +253,7 @@ def _first_and_waiting(
     for number, amount in calls:
         waiting = len(accounts._waiting)
         futures.append(pool.submit(deposit, accounts, number, amount))
-        _until(lambda waiting=waiting: len(accounts._waiting) > waiting)  # type: ignore[misc]
+        until(lambda waiting=waiting: len(accounts._waiting) > waiting)  # type: ignore[misc]
     return futures
 
 
@@ -324,7 +317,7 @@ def test_a_thread_that_is_interrupted_while_it_waits_moves_no_money_and_nobody_w
     main_thread = threading.get_ident()
 
     def interrupt_the_main_thread() -> None:
-        _until(lambda: len(accounts._waiting) == 1)
+        until(lambda: len(accounts._waiting) == 1)
         signal.pthread_kill(main_thread, signal.SIGINT)
 
     interrupter = pool.submit(interrupt_the_main_thread)
@@ -352,7 +345,7 @@ def test_closing_waits_for_threads_that_were_taken_on_and_refuses_the_rest(
     calls = _first_and_waiting(store, accounts, pool, ("0", 2))
     assert check_balance(accounts, "0") == Account("0", 1000)
     closing = pool.submit(accounts.close)
-    _until(lambda: accounts._closed)
+    until(lambda: accounts._closed)
     with pytest.raises(StoreUnavailable, match="shutting down"):
         deposit(accounts, "0", 4)
     store.gate.release(2)

@@ -1,6 +1,5 @@
 """A primary with a synchronous standby, killed under load: nothing acknowledged is lost, nothing counts twice."""
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pytest
 from support.clients import RetryingClient, progress
 from support.postgres import Postgres, postgres_folder
 from support.server import running_server
+from support.waiting import until
 
 CLIENTS = 8
 DEPOSITS_BEFORE_AND_AFTER = 50
@@ -29,9 +29,8 @@ def pair() -> Iterator[tuple[Postgres, Postgres]]:
             # Only now, so that the standby has not copied the setting: promoted, it has no standby of its own.
             admin.execute("ALTER SYSTEM SET synchronous_standby_names = 'standby'")
             admin.execute("SELECT pg_reload_conf()")
-            give_up_at = time.monotonic() + 60
-            while admin.execute("SELECT sync_state FROM pg_stat_replication").fetchall() != [("sync",)]:
-                assert time.monotonic() < give_up_at
+            state = "SELECT sync_state FROM pg_stat_replication"
+            until(lambda: admin.execute(state).fetchall() == [("sync",)], seconds=60)
         yield primary, standby
         primary.stop()
         standby.stop()

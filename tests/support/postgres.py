@@ -19,6 +19,8 @@ from uuid import uuid4
 import psycopg
 from psycopg import sql
 
+from support.waiting import until
+
 # PostgreSQL refuses to run as root, so there it runs as "nobody".
 _USER = 65534 if os.geteuid() == 0 else None
 _GROUPS: list[int] | None = [] if os.geteuid() == 0 else None
@@ -134,10 +136,8 @@ def fresh_schema(server: Postgres) -> Iterator[str]:
     with psycopg.connect(server.url, autocommit=True) as admin:
         admin.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(name)))
         yield f"{server.url}?application_name={name}&options=-csearch_path%3D{name}"
-        give_up_at = time.monotonic() + 10
         count = "SELECT count(*) FROM pg_stat_activity WHERE application_name = %s"
-        while admin.execute(count, (name,)).fetchone() != (0,):
-            assert time.monotonic() < give_up_at, "a connection was left behind"
+        until(lambda: admin.execute(count, (name,)).fetchone() == (0,), seconds=10, why="a connection was left behind")
         admin.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(name)))
 
 

@@ -49,9 +49,9 @@ def create_app(
     :raises StoreUnavailable: if the default store can't be opened.
     """
     if allowed_hosts is None:
-        allowed_hosts = os.environ.get("ATM_ALLOW_HOST", "").lower().split()
+        allowed_hosts = os.environ.get("ATM_ALLOW_HOST", "").split()
     if allowed_origins is None:
-        allowed_origins = os.environ.get("ATM_ALLOW_ORIGIN", "").lower().split()
+        allowed_origins = os.environ.get("ATM_ALLOW_ORIGIN", "").split()
     lifespan = []
     if accounts is None:
         accounts = store = open_awaitable_store()

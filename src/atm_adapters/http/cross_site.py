@@ -50,6 +50,8 @@ def refuse_cross_site(
         besides the loopback's own.
     :param allowed_origins: origins, such as ``https://example.org``, whose pages may move money.
     """
+    hosts = {name.lower() for name in allowed_hosts}
+    origins = {origin.lower() for origin in allowed_origins}
 
     async def refuse(request: Request[Any, Any, Any]) -> None:
         scope = request.scope
@@ -69,10 +71,10 @@ def refuse_cross_site(
         server = scope["server"]
         if server and _is_loopback(server[0]):
             host_name = _without_port(host)
-            if not _is_loopback(host_name) and host_name not in allowed_hosts:
+            if not _is_loopback(host_name) and host_name not in hosts:
                 raise ForeignHost
 
-        if scope["method"] in _ONLY_READS or origin in allowed_origins:
+        if scope["method"] in _ONLY_READS or origin in origins:
             return
         if fetch_site is not None:
             is_foreign = fetch_site not in (b"same-origin", b"none")  # none: asked for by the user, not by a page

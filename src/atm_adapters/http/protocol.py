@@ -8,10 +8,10 @@ other, which no documentation promises; the tests play every case over a socket.
 import asyncio
 import json
 from http import HTTPStatus
+from typing import ClassVar
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-READ_SECONDS = 10.0
 MAX_HEAD_BYTES = 64 * 1024
 MAX_FIELDS = 100
 
@@ -23,6 +23,7 @@ class BoundedProtocol(HttpToolsProtocol):
     connection is closed.
     """
 
+    read_seconds: ClassVar[float] = 10.0  # for a request to arrive
     _deadline: asyncio.TimerHandle | None = None
     _is_arriving = False  # a request, of which the first byte is here and the last one not
     _in_head = True
@@ -32,7 +33,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn's own
         """Wait for the first request."""
         super().connection_made(transport)
-        self._deadline = self.loop.call_later(READ_SECONDS, self._on_deadline)
+        self._deadline = self.loop.call_later(self.read_seconds, self._on_deadline)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait no longer."""
@@ -48,7 +49,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._in_head and self._head_bytes > MAX_HEAD_BYTES:
             self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, _HEAD_TOO_LARGE)
         elif self._is_arriving and self._deadline is None and not self.transport.is_closing():
-            self._deadline = self.loop.call_later(READ_SECONDS, self._on_deadline)
+            self._deadline = self.loop.call_later(self.read_seconds, self._on_deadline)
 
     def on_message_begin(self) -> None:
         """Begin a request."""
@@ -80,7 +81,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._deadline = None
         if self._is_arriving:
             self._refuse(
-                HTTPStatus.REQUEST_TIMEOUT, f"The request did not arrive within {READ_SECONDS:g} seconds; try again."
+                HTTPStatus.REQUEST_TIMEOUT,
+                f"The request did not arrive within {self.read_seconds:g} seconds; try again.",
             )
         else:  # who has said nothing is told nothing
             self.transport.close()

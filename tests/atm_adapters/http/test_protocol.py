@@ -1,16 +1,21 @@
 """What a client may send and how long it may take: every case over a socket, against a real server."""
 
+import asyncio
 import json
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
+from http.client import HTTPResponse
+from typing import Any
 
 import httpx
 import pytest
+import uvicorn
 from support.server import Server, running_server
 
-from atm_adapters.http.protocol import MAX_FIELDS, READ_SECONDS
+from atm_adapters.http.protocol import MAX_FIELDS, BoundedProtocol
 
 HEAD = b"POST /accounts/0/deposit HTTP/1.1\r\nHost: localhost\r\nContent-Length: 13\r\n"
 WHOLE = HEAD + b'\r\n{"amount": 1}'
@@ -24,7 +29,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture
 def client(server: Server) -> Iterator[socket.socket]:
-    with socket.create_connection(server.host_and_port, timeout=READ_SECONDS + 10) as client:
+    with socket.create_connection(server.host_and_port, timeout=BoundedProtocol.read_seconds + 10) as client:
         yield client
 
 
@@ -120,7 +125,7 @@ def test_silent_half_sent_and_dripping_clients_are_hung_up_on_and_keep_nobody_fr
             client.sendall(beginning)
         began = time.monotonic()
         served = 0
-        while time.monotonic() - began < READ_SECONDS + 1:
+        while time.monotonic() - began < BoundedProtocol.read_seconds + 1:
             assert httpx.get(f"{server.address}/accounts/1/balance", timeout=1).status_code == 200
             served += 1
             for client, beginning in clients[:25]:
@@ -129,7 +134,7 @@ def test_silent_half_sent_and_dripping_clients_are_hung_up_on_and_keep_nobody_fr
                         client.sendall(b"X" if beginning == HEAD else b" ")  # a drop
         assert served > 100
         answers = [(beginning, everything(client)) for client, beginning in clients]
-        assert time.monotonic() - began < READ_SECONDS + 5
+        assert time.monotonic() - began < BoundedProtocol.read_seconds + 5
     for beginning, answer in answers[25:]:
         if not beginning:
             assert answer == b""
@@ -149,3 +154,49 @@ def test_a_connection_may_be_used_again_and_for_several_requests_at_once(client:
         while answer.count(b'"balance"') < requests:
             answer += client.recv(65536)
         assert answer.count(b"HTTP/1.1 200 OK") == requests
+
+
+class Hasty(BoundedProtocol):
+    """With a deadline that a test can wait for."""
+
+    read_seconds = 0.2
+
+
+@pytest.fixture
+def hasty() -> Iterator[socket.socket]:
+    """Connect to a server whose deadline is short, and whose application takes three times as long to answer."""
+
+    async def slow(_scope: Any, receive: Any, send: Any) -> None:
+        while (await receive()).get("more_body"):
+            pass
+        await asyncio.sleep(3 * Hasty.read_seconds)  # the commit takes that long
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"4")]})
+        await send({"type": "http.response.body", "body": b"done"})
+
+    server = uvicorn.Server(uvicorn.Config(slow, http=Hasty, lifespan="off", log_config=None))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        with socket.create_connection(listener.getsockname(), timeout=30) as client:
+            yield client
+        server.should_exit = True
+        thread.join(timeout=30)
+
+
+def test_the_deadline_is_for_the_request_to_arrive_and_not_for_its_answer(hasty: socket.socket) -> None:
+    for _ in range(2):
+        hasty.sendall(WHOLE)
+        answer = HTTPResponse(hasty)
+        answer.begin()
+        assert (answer.status, answer.read()) == (200, b"done")
+
+
+def test_a_later_request_on_a_connection_has_a_deadline_too(hasty: socket.socket) -> None:
+    hasty.sendall(WHOLE)
+    answer = HTTPResponse(hasty)
+    answer.begin()
+    assert answer.read() == b"done"
+    began = time.monotonic()
+    hasty.sendall(HEAD)
+    assert_refused(everything(hasty), 408)
+    assert time.monotonic() - began < 3, "sooner than a connection that is not used is closed"

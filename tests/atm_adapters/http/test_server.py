@@ -5,7 +5,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 from support.server import ATM, Server, running_server
+from support.waiting import until
 
 from atm_adapters.stores import open_store
 from atm_core import check_balance, deposit
@@ -65,9 +65,7 @@ def test_a_signal_lets_requests_that_were_begun_finish(tmp_path: Path, how: int,
         # A second request on another connection is answered, so the half of the first has been read.
         assert httpx.get(f"{server.address}/accounts/0/balance").json()["balance"] == 1000
         server.process.send_signal(how)
-        give_up_at = time.monotonic() + 30
-        while _accepts_connections(server):
-            assert time.monotonic() < give_up_at
+        until(lambda: not _accepts_connections(server))
         client.sendall(body[5:])
         client.settimeout(30)
         assert client.recv(4096).startswith(b"HTTP/1.1 200 OK")

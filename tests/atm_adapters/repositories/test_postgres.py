@@ -16,6 +16,7 @@ from support.clients import RetryingClient, progress
 from support.postgres import Postgres, fresh_schema, postgres_folder
 from support.proxy import Moment, Proxy, cutting_proxy
 from support.server import running_server
+from support.waiting import until
 
 from atm_adapters.repositories.postgres import PostgresAccountRepository, _is_in_doubt, _pause
 from atm_adapters.stores import open_store
@@ -496,13 +497,6 @@ def sessions(url: str, condition: LiteralString) -> int:
     """Count the sessions on a server of which something is true."""
     with psycopg.connect(url, autocommit=True) as admin:
         return len(admin.execute(f"SELECT FROM pg_stat_activity WHERE {condition}").fetchall())
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Wait until something is so."""
-    give_up_at = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < give_up_at
 
 
 def postgres_connections_end(postgres: Postgres) -> None:
