@@ -42,6 +42,7 @@ from atm_core.money import from_minor_units, to_minor_units
 
 T = TypeVar("T")
 Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
+_Row: TypeAlias = tuple[str, int, str, int, str | None, int]
 
 _SCHEMA_VERSION = 1
 
@@ -94,12 +95,13 @@ _FIND_ANSWERED = """
 SELECT account_number, key, kind, amount, balance FROM journal
 JOIN unnest(%s::text[], %s::text[]) AS asked (account_number, key) USING (account_number, key)
 """
-_UPDATE_ACCOUNTS = """
-UPDATE account SET balance = changed.balance, last_entry = changed.last_entry
-FROM unnest(%s::text[], %s::bigint[], %s::bigint[]) AS changed (account_number, balance, last_entry)
-WHERE account.account_number = changed.account_number
-"""
-_INSERT_ENTRIES = """
+# One statement, because each that is sent costs both sides something.
+_WRITE = """
+WITH updated AS (
+    UPDATE account SET balance = changed.balance, last_entry = changed.last_entry
+    FROM unnest(%s::text[], %s::bigint[], %s::bigint[]) AS changed (account_number, balance, last_entry)
+    WHERE account.account_number = changed.account_number
+)
 INSERT INTO journal (batch, account_number, entry, kind, amount, key, balance)
 SELECT %s::uuid, added.*
 FROM unnest(%s::text[], %s::bigint[], %s::text[], %s::bigint[], %s::text[], %s::bigint[]) AS added
@@ -393,9 +395,12 @@ def _carry_out(
     """
     numbers = list({transaction.account_number for transaction in transactions})
     keys = [(transaction.account_number, transaction.key) for transaction in transactions if transaction.key]
-    committed: list[Account | AtmError] | None = None
+    batch = uuid4()
+    rows: list[_Row] = []
     try:
-        with connection.pipeline() as pipeline:
+        # What a repeated answer rests on is waited for as well: to lock a row is logged, so that a COMMIT which writes
+        # nothing still waits for a synchronous standby.
+        with _warnings_raised(connection), connection.pipeline():
             connection.execute("BEGIN")
             if not wait_for_locks:
                 connection.execute(_ONLY_BRIEFLY)
@@ -416,36 +421,24 @@ def _carry_out(
             }
 
             outcomes, entries = settle(transactions, accounts, answered)
-            batch = uuid4()
             rows = _rows(entries, last_entry)
-            try:
-                if rows:
-                    changed = list({number for number, *_ in rows})
-                    balances = [to_minor_units(accounts[number].balance) for number in changed]
-                    connection.execute(
-                        _UPDATE_ACCOUNTS, (changed, balances, [last_entry[number] for number in changed])
-                    )
-                    connection.execute(_INSERT_ENTRIES, (batch, *map(list, zip(*rows, strict=True))))
-                # Also where nothing is written: the first answer is given again once a synchronous standby has it,
-                # for which a COMMIT waits, since to lock a row is logged.
-                with _warnings_raised(connection):
-                    connection.execute("COMMIT")
-                    pipeline.sync()
-            except psycopg.Error as error:
-                if rows and _is_in_doubt(error):
-                    raise _InDoubt(outcomes, batch, *rows[-1][:2]) from error
-                raise
-            committed = outcomes
-    except psycopg.Error:
-        if committed is None:
-            raise
-        # The commit was answered; what came after it, on the way out of the pipeline, changes nothing.
-    return committed
+            if rows:
+                changed = list({number for number, *_ in rows})
+                balances = [to_minor_units(accounts[number].balance) for number in changed]
+                entries_so_far = [last_entry[number] for number in changed]
+                columns = map(list, zip(*rows, strict=True))
+                connection.execute(_WRITE, (changed, balances, entries_so_far, batch, *columns))
+            connection.execute("COMMIT")  # whose answer is awaited at the end of the pipeline
+    except psycopg.Error as error:
+        if rows and _is_in_doubt(error):
+            raise _InDoubt(outcomes, batch, *rows[-1][:2]) from error
+        raise
+    return outcomes
 
 
-def _rows(entries: Iterable[Entry], last_entry: dict[str, int]) -> list[tuple[str, int, str, int, str | None, int]]:
+def _rows(entries: Iterable[Entry], last_entry: dict[str, int]) -> list[_Row]:
     """The journal's rows for these entries, numbered within their accounts from the last number on."""
-    rows: list[tuple[str, int, str, int, str | None, int]] = []
+    rows: list[_Row] = []
     for transaction, account in entries:
         last_entry[account.number] += 1
         rows.append(
