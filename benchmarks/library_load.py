@@ -48,7 +48,7 @@ def on_an_event_loop(accounts: Accounts, callers: int) -> float:
 
         async def caller() -> None:
             while time.perf_counter() < end:
-                number = random.choice(accounts.numbers)  # noqa: S311 - no secret
+                number = random.choice(accounts.numbers)
                 await deposit(face, number, CENT)
                 touched.append(number)
 
@@ -66,7 +66,7 @@ def in_threads(accounts: Accounts, callers: int) -> float:
 
     def caller() -> None:
         while time.perf_counter() < end:
-            number = random.choice(accounts.numbers)  # noqa: S311 - no secret
+            number = random.choice(accounts.numbers)
             deposit(face, number, CENT)
             touched.append(number)
 

@@ -1,10 +1,15 @@
 """Clients that don't give up: each sends what was not acknowledged once more, under its key."""
 
+import random
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import httpx
+
+from support.postgres import free_port
+from support.server import Server, running_server
 
 
 class RetryingClient(threading.Thread):
@@ -24,8 +29,10 @@ class RetryingClient(threading.Thread):
         try:
             with httpx.Client(base_url=self._address, timeout=60) as http:
                 while not self._stopped.is_set():
-                    while not self._is_acknowledged(http):
+                    if not self._is_acknowledged(http):
                         self.retried += 1
+                        while not self._is_acknowledged(http):
+                            self._stopped.wait(0.02)  # a server that starts wants the processor for itself
                     self.acknowledged += 1
         except Exception as error:
             self.trouble = error
@@ -47,6 +54,30 @@ class RetryingClient(threading.Thread):
         assert answer.status_code in (200, 503), answer.text
         assert answer.status_code == 200 or answer.headers["retry-after"]
         return answer.status_code == 200
+
+
+def deposits_while_a_server_is_ended(
+    end: Callable[[Server], None], times: int, store: str, folder: Path, *options: str
+) -> list[RetryingClient]:
+    """Have eight clients deposit while their server is started and ended, again and again.
+
+    :param end: ends the server that it is given.
+    :returns: the clients, when everything that they asked for is acknowledged.
+    """
+    options = ("--port", str(free_port()), "--log-level", "error", *options)
+    clients: list[RetryingClient] = []
+    for _ in range(times):
+        with running_server(store, folder, *options) as server:
+            if not clients:
+                clients = [RetryingClient(server.address, f"client-{number}") for number in range(8)]
+                for client in clients:
+                    client.start()
+            progress(clients, random.randint(1, 10))
+            end(server)
+    with running_server(store, folder, *options):
+        for client in clients:
+            client.stop()
+    return clients
 
 
 def progress(clients: Sequence[RetryingClient], deposits: int) -> None:

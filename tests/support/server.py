@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +32,12 @@ class Server:
         self.process.send_signal(how)
         return self.process.wait(timeout=30)
 
+    def kill(self) -> None:
+        """``kill -9`` the server and its workers."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(timeout=30)
+
 
 @contextmanager
 def running_server(store: str, folder: Path, *options: str) -> Iterator[Server]:
@@ -44,12 +50,15 @@ def running_server(store: str, folder: Path, *options: str) -> Iterator[Server]:
             stderr=stderr,
             text=True,
             env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            start_new_session=True,  # a process group of its own, to be killed whole
         )
     with process:
+        server = Server(process, "", [], log)
         try:
             assert process.stdout is not None
-            banner = [process.stdout.readline().rstrip("\n") for _ in range(3)]
-            assert banner[0], log.read_text()
-            yield Server(process, banner[0].rpartition(" ")[2], banner, log)
+            server.banner = [process.stdout.readline().rstrip("\n") for _ in range(3)]
+            server.address = server.banner[0].rpartition(" ")[2]
+            assert server.address, log.read_text()
+            yield server
         finally:
-            process.kill()
+            server.kill()

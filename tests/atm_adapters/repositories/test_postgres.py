@@ -12,7 +12,6 @@ import httpx
 import psycopg
 import pytest
 from psycopg import sql
-from support.clients import RetryingClient, progress
 from support.postgres import Postgres, fresh_schema, postgres_folder
 from support.proxy import Moment, Proxy, cutting_proxy
 from support.server import running_server
@@ -513,22 +512,3 @@ def once_available(call: Callable[[], Account]) -> Account:
             return call()
         except StoreUnavailable:
             assert time.monotonic() < give_up_at
-
-
-def test_a_server_whose_database_is_killed_answers_503_and_serves_again_with_nothing_lost_or_doubled(
-    own_postgres: Postgres, tmp_path: Path
-) -> None:
-    with running_server(own_postgres.url, tmp_path, "--log-level", "error") as server:
-        clients = [RetryingClient(server.address, name) for name in "abcdefgh"]
-        for client in clients:
-            client.start()
-        progress(clients, 20)
-        own_postgres.kill()
-        refused = httpx.post(f"{server.address}/accounts/1/deposit", json={"amount": 1}, timeout=60)
-        assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
-        own_postgres.start()
-        progress(clients, 20)
-        for client in clients:
-            client.stop()
-        acknowledged = sum(client.acknowledged for client in clients)
-        assert httpx.get(f"{server.address}/accounts/0/balance").json()["balance"] == 1000 + acknowledged
