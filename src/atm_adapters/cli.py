@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from atm_adapters.stores import KNOWN_STORES, Store, default_store, open_store
+from atm_adapters.stores import KNOWN_STORES, Store, default_store, kind_of_store, open_store
 from atm_core import Account, AtmError, check_balance, deposit, open_account, withdraw
 
 app = typer.Typer(
@@ -151,7 +151,7 @@ def serve(
 
     with _errors_reported():
         url = default_store() if store is None else store
-        if url == "memory:" and workers > 1:
+        if kind_of_store(url) == "memory" and workers > 1:
             raise typer.BadParameter(
                 "memory: lives in one process, so each worker would have accounts of its own; "
                 "use one worker, or a store that processes can share.",

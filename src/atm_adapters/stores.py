@@ -7,14 +7,15 @@ import os
 import re
 from collections.abc import Awaitable
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from atm_core import Account, AccountRepository, AtmError, StoreUnavailable
 
+_SQLITE = "sqlite:///"
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")  # two characters or more, so that C:\accounts is a path
 
 _USER_AND_PASSWORD = re.compile(r"^([^:]+:/*[^:/?@]*):.*@", re.DOTALL)  # up to the last @: it may be in a password
-_SECRET_PARAMETER = re.compile(r"(?<=[?&])([^=&]*(?:pass|secret|key|%)[^=&]*)=[^&]*", re.IGNORECASE)
+_SECRET_PARAMETER = re.compile(r"(?<=[?&])(?=[^=&?]*(?:pass|secret|key|%))([^=&?]*)=[^&]*", re.IGNORECASE)
 
 KNOWN_STORES = (
     "memory:, a file path, sqlite:///path (sqlite:////path for an absolute one), or postgresql://host/database"
@@ -63,13 +64,14 @@ def open_store(url: str | None = None) -> Store:
     :raises StoreUnavailable: if the store can't be opened, with the reason.
     """
     url = default_store() if url is None else url
+    kind = kind_of_store(url)
     opening_accounts = [Account("0", 1000), Account("1", 1000)]
-    if url == "memory:":
+    if kind == "memory":
         from atm_adapters.repositories.memory import InMemoryAccountRepository
 
         return InMemoryAccountRepository(opening_accounts)
 
-    if url.startswith(("postgresql://", "postgres://")) and "\0" not in url:
+    if kind == "postgresql":
         name = without_password(url)
         try:
             from atm_adapters.repositories.postgres import PostgresAccountRepository
@@ -79,13 +81,27 @@ def open_store(url: str | None = None) -> Store:
             ) from error
         return PostgresAccountRepository(url, opening_accounts, name=name)
 
-    path = url.removeprefix("sqlite:///")
-    is_no_file = not path or path.startswith(":") or path.endswith("/") or "\0" in path
-    if is_no_file or (path == url and _SCHEME.match(url)):
-        raise UnknownStore(url)
     from atm_adapters.repositories.sqlite import SqliteAccountRepository
 
-    return SqliteAccountRepository(path, opening_accounts)
+    return SqliteAccountRepository(url.removeprefix(_SQLITE), opening_accounts)
+
+
+def kind_of_store(url: str) -> Literal["memory", "postgresql", "sqlite"]:
+    """Tell from a URL, as :func:`open_store` takes it, which kind of store it names. Nothing is opened.
+
+    :raises UnknownStore: if it names none.
+    """
+    if url == "memory:":
+        return "memory"
+    if "\0" in url:
+        raise UnknownStore(url)
+    if url.startswith(("postgresql://", "postgres://")):
+        return "postgresql"
+    path = url.removeprefix(_SQLITE)
+    is_no_file = not path or path.startswith(":") or path.endswith("/")
+    if is_no_file or (path == url and _SCHEME.match(url)):
+        raise UnknownStore(url)
+    return "sqlite"
 
 
 def open_awaitable_store(url: str | None = None) -> AwaitableStore:

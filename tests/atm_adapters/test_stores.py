@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from atm_adapters.repositories.memory import InMemoryAccountRepository
-from atm_adapters.stores import UnknownStore, default_store, open_store, without_password
+from atm_adapters.stores import UnknownStore, default_store, kind_of_store, open_store, without_password
 from atm_core import Account, StoreUnavailable, check_balance, deposit, open_account
 
 
@@ -134,18 +134,36 @@ def test_a_data_folder_that_can_not_be_made_is_unavailable(tmp_path: Path, monke
 
 
 _SCHEMES = st.sampled_from(
-    ["", "sqlite:///", "sqlite:////", "sqlite:", "sqlite://", "memory:", "file:", "redis://", "C:"]
+    ["", "memory:", "sqlite:///", "sqlite:////", "sqlite:", "sqlite://", "postgresql://", "postgres://", "file:", "C:"]
 )
+_LONG = 10_000
 
 
 @given(_SCHEMES, st.text())
-@example("", "x" * 5000)
+@example("", "x" * _LONG)
 @example("", "\ud800")
 @example("sqlite:///", "\0")
-def test_whatever_the_url_it_names_a_store_or_is_refused_within_10_ms(scheme: str, rest: str) -> None:
-    # In a folder that does not exist, so that no time is spent on making the file.
-    url = f"{scheme}no-such-folder/in-it/{rest}"
+@example("postgresql://", "\0")
+@example("postgresql://", ":@" * _LONG)
+@example("postgresql://", "?pass" * _LONG)
+@example("postgresql://", "?" + "pass" * _LONG)
+def test_whatever_the_url_it_names_a_kind_of_store_or_is_refused_within_10_ms(scheme: str, rest: str) -> None:
+    kind, message = None, ""
     began = time.thread_time()
-    with pytest.raises((UnknownStore, StoreUnavailable)):
-        open_store(url)
+    try:
+        kind = kind_of_store(scheme + rest)
+    except UnknownStore as refusal:
+        message = str(refusal)
+    assert time.thread_time() - began < 0.010
+    assert kind in ("memory", "postgresql", "sqlite") or "is not a store. Known are: " in message
+    if scheme.startswith("postgres") and "\0" not in rest:
+        assert kind == "postgresql"
+
+
+@given(st.text(), st.text())
+@example("", "pass" * _LONG)
+@example("", "?" * _LONG)
+def test_a_url_is_shown_within_10_ms_whatever_is_in_it(scheme: str, rest: str) -> None:
+    began = time.thread_time()
+    without_password(f"{scheme}://h/db?{rest}")
     assert time.thread_time() - began < 0.010
