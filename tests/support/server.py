@@ -1,13 +1,23 @@
-"""A real ``atm serve``, in a process of its own, on a free port of the loopback interface."""
+"""A real ``atm serve`` in a process of its own, or its application in a thread; on a free port of the loopback."""
 
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+import uvicorn
+
+from atm_adapters.group_commit import Immediate
+from atm_adapters.http.app import create_app
+from atm_adapters.http.protocol import BoundedProtocol
+from atm_adapters.repositories.memory import InMemoryAccountRepository
+from support.waiting import until
 
 ATM = str(Path(sys.executable).with_name("atm"))
 
@@ -62,3 +72,19 @@ def running_server(store: str, folder: Path, *options: str) -> Iterator[Server]:
             yield server
         finally:
             server.kill()
+
+
+@contextmanager
+def serving(accounts: InMemoryAccountRepository) -> Iterator[tuple[str, int]]:
+    """Serve accounts that were made by hand, from a thread of this process, and say where to connect a socket to."""
+    app = create_app(Immediate(accounts))
+    server = uvicorn.Server(uvicorn.Config(app, http=BoundedProtocol, log_config=None, log_level="error"))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            until(lambda: server.started)
+            yield listener.getsockname()
+        finally:
+            server.should_exit = True
+            thread.join()
