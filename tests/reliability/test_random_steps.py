@@ -1,0 +1,109 @@
+"""Every repository agrees with a plain model, call by call, through long random sequences of calls."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TypeAlias
+
+import psycopg
+import pytest
+from support.evidence import Often, Record
+from support.postgres import Postgres, fresh_schema
+
+from atm_adapters.repositories.memory import InMemoryAccountRepository
+from atm_adapters.repositories.postgres import PostgresAccountRepository
+from atm_adapters.repositories.sqlite import SqliteAccountRepository
+from atm_adapters.testing import RepositoryContract
+from atm_core import Account, AccountRepository, Transaction
+
+New: TypeAlias = Callable[[], AbstractContextManager[AccountRepository[Account]]]
+
+
+class Counting:
+    """Passes calls on, and counts those for a change; reads also come between the steps, to compare balances."""
+
+    def __init__(self, accounts: AccountRepository[Account]) -> None:
+        self._accounts = accounts
+        self.calls = 0
+
+    def get(self, account_number: str, /) -> Account:
+        return self._accounts.get(account_number)
+
+    def add(self, account: Account, /) -> Account:
+        self.calls += 1
+        return self._accounts.add(account)
+
+    def execute(self, transaction: Transaction, /) -> Account:
+        self.calls += 1
+        return self._accounts.execute(transaction)
+
+
+class CountedContract(RepositoryContract):
+    """The contract, with the steps of its random sequences counted."""
+
+    stateful_examples = 10  # at a time, until there were enough steps
+
+    def __init__(self, new: New) -> None:
+        self._new = new
+        self.steps = 0
+
+    @contextmanager
+    def new_repository(self) -> Iterator[Counting]:
+        with self._new() as accounts:
+            counting = Counting(accounts)
+            yield counting
+        self.steps += counting.calls - 2  # not the opening of the two accounts that each sequence begins with
+
+
+@pytest.mark.parametrize("store", ["memory", "SQLite", "PostgreSQL"])
+def test_random_sequences_of_calls_agree_with_a_plain_model(
+    store: str, postgres: Postgres, often: Often, record: Record
+) -> None:
+    with ExitStack() as cleanup:
+        if store == "memory":
+            new: New = _memory
+        elif store == "SQLite":
+            new = _sqlite
+        else:
+            new = cleanup.enter_context(_emptied_postgres(postgres))
+        contract = CountedContract(new)
+        while contract.steps < often(250, 20_000):
+            contract.test_any_sequence_of_calls_agrees_with_a_plain_model()
+    record(
+        "Every call is answered as the rules say",
+        f"random openings, deposits and withdrawals beside a plain model: {store}",
+        {"steps": contract.steps},
+        disagreements=0,  # the first one has failed the test already
+    )
+
+
+@contextmanager
+def _memory() -> Iterator[InMemoryAccountRepository]:
+    yield InMemoryAccountRepository()
+
+
+@contextmanager
+def _sqlite() -> Iterator[SqliteAccountRepository]:
+    with (
+        TemporaryDirectory() as folder,
+        closing(SqliteAccountRepository(Path(folder) / "accounts.sqlite3")) as accounts,
+    ):
+        yield accounts
+
+
+@contextmanager
+def _emptied_postgres(postgres: Postgres) -> Iterator[New]:
+    """Empty the same tables each time, which is much faster than to make new ones."""
+    with (
+        fresh_schema(postgres) as url,
+        closing(PostgresAccountRepository(url)) as accounts,
+        psycopg.connect(url, autocommit=True) as admin,
+    ):
+
+        @contextmanager
+        def emptied() -> Iterator[PostgresAccountRepository]:
+            admin.execute("DELETE FROM journal; DELETE FROM account")
+            yield accounts
+
+        yield emptied
