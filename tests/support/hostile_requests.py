@@ -66,8 +66,24 @@ _ACCOUNT_NUMBERS = [
     (b"zero", 404), (b"x" * 64, 404), (b"0x0", 404), (b"0_", 404),
 ]  # fmt: skip
 
+_OPENINGS = [
+    (b'{"account_number": "0"}', 409), (b'{"account_number": "0", "balance": 1000}', 409),
+    (b"", 422), (b"{}", 422), (b"null", 422), (b'["2"]', 422), (b'{"balance": 1}', 422),
+    (b'{"account_number": 2}', 422),
+    (b'{"account_number": null}', 422), (b'{"account_number": ""}', 422), (b'{"account_number": "a b"}', 422),
+    (b'{"account_number": "2\\u0000"}', 422), (b'{"account_number": "\\ud800"}', 422),
+    (b'{"account_number": "%s"}' % (b"x" * 65), 422), (b'{"account_number": "2", "account_number": "3"}', 422),
+    (b'{"account_number": "2", "\\u0061ccount_number": "3"}', 422),
+    (b'{"account_number": "2", "balance": 1, "balance": 2}', 422), (b'{"account_number": "2", "balance": null}', 422),
+    (b'{"account_number": "2", "balance": ""}', 422), (b'{"account_number": "2", "balance": "NaN"}', 422),
+    (b'{"account_number": "2", "balance": NaN}', 422), (b'{"account_number": "2", "balance": 1e400}', 422),
+    (b'{"account_number": "2", "balance": -1e999999999999}', 422), (b'{"account_number": "2", "balance": 0.001}', 422),
+    (b'{"account_number": "2", "balance": true}', 422), (b'{"account_number": "2", "balance": [1]}', 422),
+    (b'{"account_number": "2", "balance": -10000000000000}', 422), (b'{"account_number": "2\xff"}', 422),
+]  # fmt: skip
+
 _PATHS = [
-    b"/", b"/accounts", b"/accounts/0", b"/accounts/0/transfer", b"/accounts/0/deposits", b"/accounts/0/deposit/0",
+    b"/", b"/account", b"/accounts/0", b"/accounts/0/transfer", b"/accounts/0/deposits", b"/accounts/0/deposit/0",
     b"/ACCOUNTS/0/deposit", b"/accounts/0/Deposit", b"/account/0/deposit", b"/v1/accounts/0/deposit",
     b"/accounts/0/%64eposi",
     b"/accounts/0/deposit%00", b"/accounts/0/deposit%20", b"/accounts/0/deposit;x",
@@ -143,6 +159,16 @@ HOSTILE = [
         )
         for number, status in _ACCOUNT_NUMBERS
     ],
+    *[
+        Hostile(f"opening {body[:50]!r} of {len(body)}", _post(body, path=b"/accounts"), status)
+        for body, status in _OPENINGS
+    ],
+    Hostile("an opening under a key", _post(b'{"account_number": "2"}', b"Idempotency-Key: a", path=b"/accounts"), 400),
+    Hostile(
+        "an opening by a page of another site",
+        _post(b'{"account_number": "2"}', b"Origin: null", path=b"/accounts"),
+        403,
+    ),
     *[Hostile(f"path {path!r}", _post(_BODY, path=path), 404) for path in _PATHS],
     *[
         Hostile(f"method {method!r} {path!r}", _raw(method + b" " + path + b" HTTP/1.1"), status)

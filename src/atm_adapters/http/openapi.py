@@ -17,10 +17,11 @@ from litestar.openapi.spec import (
 )
 
 from atm_adapters.error_catalogue import report_for
-from atm_adapters.exact_json import InvalidBody
+from atm_adapters.exact_json import OPENING_EXAMPLE, InvalidBody
 from atm_adapters.http.problems import problem_members
 from atm_core import (
     LARGEST_SUM,
+    AccountAlreadyExists,
     AccountNotFound,
     AtmError,
     BalanceOutOfRange,
@@ -33,6 +34,7 @@ from atm_core import (
     StoreUnavailable,
 )
 from atm_core.account import ACCOUNT_NUMBER_PATTERN
+from atm_core.errors import READ_WHETHER_IT_EXISTS
 
 _LARGEST = float(LARGEST_SUM)  # 15 digits: a double prints them again as they were
 _PROBLEM_JSON = "application/problem+json"
@@ -76,6 +78,22 @@ SCHEMAS: dict[str, Schema] = {
         properties={"amount": Reference("#/components/schemas/Amount")},
         required=["amount"],
         examples=[{"amount": 100}, {"amount": "10.25"}],
+    ),
+    "Opening": Schema(
+        type=OpenAPIType.OBJECT,
+        properties={
+            "account_number": Reference("#/components/schemas/AccountNumber"),
+            "balance": Schema(
+                description="The opening balance, a number or a string as an amount is; 0 if there is none. "
+                "It may be below zero.",
+                one_of=[
+                    Schema(type=OpenAPIType.NUMBER, minimum=-_LARGEST, maximum=_LARGEST, multiple_of=0.01),
+                    Schema(type=OpenAPIType.STRING, pattern=r"^-?0*[0-9]{1,13}(\.[0-9]{1,2}0*)?$"),
+                ],
+            ),
+        },
+        required=["account_number"],
+        examples=[{"account_number": "42", "balance": 5}],
     ),
     "Problem": Schema(
         type=OpenAPIType.OBJECT,
@@ -123,6 +141,10 @@ _IDEMPOTENCY_KEY = Parameter(
 _MOVEMENT = RequestBody(
     required=True,
     content={"application/json": OpenAPIMediaType(schema=Reference("#/components/schemas/Movement"))},
+)
+_OPENING = RequestBody(
+    required=True,
+    content={"application/json": OpenAPIMediaType(schema=Reference("#/components/schemas/Opening"))},
 )
 _ACCOUNT = OpenAPIResponse(
     description="The account as it stands; under a key that was used before, as it stood then",
@@ -205,3 +227,34 @@ class WithdrawOperation(_MovementOperation):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.summary = "Withdraw an amount; the account may go below zero"
+
+
+@dataclass
+class OpenOperation(Operation):
+    """Opens an account."""
+
+    def __post_init__(self) -> None:
+        self.tags = ["accounts"]
+        self.summary = "Open an account"
+        self.request_body = _OPENING
+        self.responses = {
+            "201": OpenAPIResponse(description="The account that was opened", content=_ACCOUNT.content),
+            "400": _problems(
+                400, InvalidKey("", "is not needed to open an account, whose number counts once by itself")
+            ),
+            "403": _problems(403),
+            "409": _problems(409, AccountAlreadyExists("42")),
+            "413": _problems(413),
+            "415": _problems(415),
+            "422": _problems(
+                422,
+                InvalidBody("#", "it is empty", OPENING_EXAMPLE),
+                InvalidAccountNumber("a b"),
+            ),
+            "503": _problems(
+                503,
+                _STORE_UNAVAILABLE,
+                Overloaded(10_000),
+                OutcomeUnknown("the store", "a reason", READ_WHETHER_IT_EXISTS),
+            ),
+        }

@@ -35,7 +35,7 @@ class ClientLeft(HTTPException):
 def answer_problem(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
     """Log an error, and answer it with a problem document."""
     if isinstance(error, AtmError):
-        problem = _core_problem(error)
+        problem = _core_problem(error, request.route_handler.opt.get("money_at", "#/amount"))
         if isinstance(error, StoreUnavailable | OutcomeUnknown):
             logger.error("%s", error)
         else:
@@ -54,8 +54,11 @@ def answer_problem(request: Request[Any, Any, Any], error: Exception) -> Respons
     return problem.to_response(request)
 
 
-def problem_members(error: AtmError) -> dict[str, Any]:
-    """The members of the problem document for an error of the core or of an adapter."""
+def problem_members(error: AtmError, money_at: str = "#/amount") -> dict[str, Any]:
+    """The members of the problem document for an error of the core or of an adapter.
+
+    :param money_at: the JSON pointer to the sum of money in the request's body.
+    """
     report = report_for(error)
     members: dict[str, Any] = {
         "type": f"urn:mini-atm:error:{error.code}",
@@ -64,7 +67,7 @@ def problem_members(error: AtmError) -> dict[str, Any]:
         "detail": _detail(error),
     }
     if isinstance(error, InvalidAmount | InvalidBody):
-        pointer = error.pointer if isinstance(error, InvalidBody) else "#/amount"
+        pointer = error.pointer if isinstance(error, InvalidBody) else money_at
         members["errors"] = [{"pointer": pointer, "detail": str(error)}]
     return members
 
@@ -78,8 +81,8 @@ def _detail(error: AtmError) -> str:
     return str(error)
 
 
-def _core_problem(error: AtmError) -> ProblemDetailsException:
-    members = problem_members(error)
+def _core_problem(error: AtmError, money_at: str) -> ProblemDetailsException:
+    members = problem_members(error, money_at)
     unavailable = members["status"] == HTTPStatus.SERVICE_UNAVAILABLE
     return ProblemDetailsException(
         type_=members.pop("type"),

@@ -198,7 +198,7 @@ def test_a_wrong_method_is_405_and_says_which_are_allowed(
 @pytest.mark.parametrize(
     "path",
     [
-        "/", "/accounts", "/accounts/0", "/accounts/0/transfer", "/favicon.ico", "/a/b/c/d/e",
+        "/", "/account", "/accounts/0", "/accounts/0/transfer", "/favicon.ico", "/a/b/c/d/e",
         "/docs/assets/%00", "/docs/assets/" + "x" * 300, "/docs/assets/swagger-ui.css/x", "/docs/assets/..%2fcore.py",
     ],
 )  # fmt: skip
@@ -226,6 +226,32 @@ def test_a_balance_out_of_range_is_422_and_changes_nothing(client: httpx.Client)
     answer = client.post("/accounts/0/deposit", json={"amount": "9999999999999.99"})
     assert_problem(answer, 422, "balance-out-of-range")
     assert balance(client) == before
+
+
+def test_an_account_is_opened_once_with_its_balance_exact_and_201(client: httpx.Client) -> None:
+    answer = client.post("/accounts", content=b'{"account_number": "Savings_2", "balance": -0.10}', headers=JSON)
+    assert (answer.status_code, answer.headers["location"]) == (201, "/accounts/Savings_2/balance")
+    assert answer.text == '{"account_number":"Savings_2","balance":-0.10}'
+    assert balance(client, "Savings_2") == "-0.10"
+    assert_problem(client.post("/accounts", json={"account_number": "Savings_2"}), 409, "account-already-exists")
+    assert balance(client, "Savings_2") == "-0.10"
+    assert client.post("/accounts", json={"account_number": "empty"}).json() == {
+        "account_number": "empty",
+        "balance": 0,
+    }
+
+
+def test_what_is_wrong_with_an_opening_is_said_with_a_pointer_and_an_example(client: httpx.Client) -> None:
+    cases = {
+        '{"account_number": "7", "balance": 0.001}': ("invalid-amount", "#/balance", "in whole cents"),
+        '{"account_number": "7", "balance": 1, "balance": 2}': ("invalid-body", "#/balance", "more than one balance"),
+        '{"account_number": 7}': ("invalid-body", "#", '{"account_number": "42", "balance": 5}'),
+    }
+    for body, (code, pointer, words) in cases.items():
+        answer = client.post("/accounts", content=body, headers=JSON)
+        assert_problem(answer, 422, code)
+        assert answer.json()["errors"][0]["pointer"] == pointer
+        assert words in answer.json()["detail"]
 
 
 def test_concurrent_clients_on_one_account_all_count(client: httpx.Client, server: Server) -> None:
@@ -256,8 +282,11 @@ def test_the_description_is_served_with_statuses_problem_bodies_and_bounds(clien
     for reference in re.findall(r'"#/components/schemas/(\w+)"', text):
         assert reference in description["components"]["schemas"]
     assert set(description["paths"]) == {
-        f"/accounts/{{account_number}}/{call}" for call in ("balance", "deposit", "withdraw")
+        "/accounts",
+        *(f"/accounts/{{account_number}}/{call}" for call in ("balance", "deposit", "withdraw")),
     }
+    opening = description["paths"]["/accounts"]["post"]
+    assert set(opening["responses"]) == {"201", "400", "403", "409", "413", "415", "422", "503"}
     deposit = description["paths"]["/accounts/{account_number}/deposit"]["post"]
     assert set(deposit["responses"]) == {"200", "400", "403", "404", "413", "415", "422", "503"}
     for status, response in deposit["responses"].items():
