@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
+from atm_adapters.stores import Store
 from atm_core import (
     Account,
     AccountRepository,
@@ -27,53 +28,100 @@ T = TypeVar("T")
 
 _MAX_WAITING = 10_000
 _MAX_BATCH = 1_000
+_CALLING_THREADS = 32
 _READING_THREADS = 4
 _GRACE_SECONDS = 5.0
 
 
 @runtime_checkable
-class BatchRepository(AccountRepository[Account], Protocol):
+class BatchRepository(Store, Protocol):
     """A repository that can carry out many transactions with one commit."""
 
     def execute_batch(self, transactions: Sequence[Transaction], /) -> Sequence[Account | AtmError]:
         """Carry out transactions in their order; a refusal is an outcome and leaves the others alone."""
         ...
 
-    def close(self) -> None:
-        """Give back what the repository holds. A call that hangs in another thread should fail then."""
-        ...
+
+class InThreads:
+    """An ``AccountRepository[Awaitable[Account]]`` over a repository that waits: each call has a thread of a few.
+
+    A caller who is cancelled may have moved money.
+
+    :param repository: where the calls are carried out; it is safe to share between threads.
+    :param threads: how many calls are carried out at once.
+    :param max_waiting: how many calls may wait before further ones are refused as ``Overloaded``.
+    """
+
+    def __init__(self, repository: Store, *, threads: int = _CALLING_THREADS, max_waiting: int = _MAX_WAITING) -> None:
+        self._repository = repository
+        self._max_waiting = max_waiting
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="calls")
+        self._calls: set[asyncio.Future[Account]] = set()
+        self._closed = False
+
+    def get(self, account_number: str, /) -> asyncio.Future[Account]:
+        return self._call(self._repository.get, account_number)
+
+    def add(self, account: Account, /) -> asyncio.Future[Account]:
+        return self._call(self._repository.add, account)
+
+    def execute(self, transaction: Transaction, /) -> asyncio.Future[Account]:
+        return self._call(self._repository.execute, transaction)
+
+    async def close(self) -> None:
+        """Finish what was taken on, within bounds, then close the repository. Anything further is refused.
+
+        What hangs for five seconds is cut off by the repository as it closes, and its callers learn what
+        can be said of it.
+        """
+        self._closed = True
+        begun = self._begun()
+        if begun:
+            await asyncio.wait(begun, timeout=_GRACE_SECONDS)
+        await asyncio.to_thread(self._repository.close)
+        if begun:
+            await asyncio.wait(begun)
+        await asyncio.to_thread(self._threads.shutdown)  # it may wait, and the loop has other things to do
+
+    def _begun(self) -> set[asyncio.Future[Any]]:
+        """What is under way, and has to be finished."""
+        return {*self._calls}
+
+    def _call(self, call: Callable[[T], Account], argument: T) -> asyncio.Future[Account]:
+        self._refuse_if_closed()
+        if len(self._calls) >= self._max_waiting:
+            raise Overloaded(len(self._calls))
+        outcome = asyncio.get_running_loop().run_in_executor(self._threads, call, argument)
+        self._calls.add(outcome)
+        outcome.add_done_callback(self._calls.discard)
+        return outcome
+
+    def _refuse_if_closed(self) -> None:
+        if self._closed:
+            raise _closed()
 
 
-class GroupCommit:
+class GroupCommit(InThreads):
     """An ``AccountRepository[Awaitable[Account]]`` that shares commits among the callers on one event loop.
 
     A caller who is cancelled before the transaction was handed over has not moved money and never
     will; once it was handed over, it is finished, whoever still listens.
 
     :param repository: where the transactions are carried out, by one thread, a batch at a time.
-    :param max_waiting: how many transactions, and how many reads, may wait before further ones are refused
-        as ``Overloaded``.
+    :param max_waiting: how many transactions, and how many other calls, may wait before further ones are
+        refused as ``Overloaded``.
     :param max_batch: how many transactions at the most share a commit.
     """
 
     def __init__(
         self, repository: BatchRepository, *, max_waiting: int = _MAX_WAITING, max_batch: int = _MAX_BATCH
     ) -> None:
-        self._repository = repository
-        self._max_waiting = max_waiting
+        super().__init__(repository, threads=_READING_THREADS, max_waiting=max_waiting)
+        self._batches = repository
         self._max_batch = max_batch
-        self._calls: set[asyncio.Future[Account]] = set()
         self._waiting: deque[tuple[Transaction, asyncio.Future[Account]]] = deque()
         self._committing: asyncio.Task[None] | None = None
-        self._closed = False
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="group-commit")
-        self._readers = ThreadPoolExecutor(_READING_THREADS, thread_name_prefix="reads")
-
-    def get(self, account_number: str, /) -> asyncio.Future[Account]:
-        return self._call(self._readers, self._repository.get, account_number)
-
-    def add(self, account: Account, /) -> asyncio.Future[Account]:
-        return self._call(self._writer, self._repository.add, account)
 
     def execute(self, transaction: Transaction, /) -> asyncio.Future[Account]:
         self._refuse_if_closed()
@@ -89,41 +137,17 @@ class GroupCommit:
         return outcome
 
     async def close(self) -> None:
-        """Finish what was taken on, within bounds, then close the repository. Anything further is refused.
+        await super().close()
+        await asyncio.to_thread(self._writer.shutdown)
 
-        What hangs for five seconds is cut off by the repository as it closes, and its callers learn what
-        can be said of it.
-        """
-        self._closed = True
-        begun: set[asyncio.Future[Any]] = {*self._calls}
-        if self._committing is not None:
-            begun.add(self._committing)
-        if begun:
-            await asyncio.wait(begun, timeout=_GRACE_SECONDS)
-        await asyncio.to_thread(self._repository.close)
-        if self._committing is not None:
-            await asyncio.wait({self._committing})
-        for last_call in (self._writer.shutdown, self._readers.shutdown):
-            await asyncio.to_thread(last_call)  # it may wait, and the loop has other things to do
-
-    def _call(self, threads: ThreadPoolExecutor, call: Callable[[T], Account], argument: T) -> asyncio.Future[Account]:
-        self._refuse_if_closed()
-        if len(self._calls) >= self._max_waiting:
-            raise Overloaded(len(self._calls))
-        outcome = asyncio.get_running_loop().run_in_executor(threads, call, argument)
-        self._calls.add(outcome)
-        outcome.add_done_callback(self._calls.discard)
-        return outcome
-
-    def _refuse_if_closed(self) -> None:
-        if self._closed:
-            raise _closed()
+    def _begun(self) -> set[asyncio.Future[Any]]:
+        return super()._begun() | ({self._committing} if self._committing is not None else set())
 
     async def _commit_until_none_waits(self) -> None:
         loop = asyncio.get_running_loop()
         while batch := self._next_batch():
             transactions = [transaction for transaction, _ in batch]
-            outcomes = await loop.run_in_executor(self._writer, _commit, self._repository, transactions)
+            outcomes = await loop.run_in_executor(self._writer, _commit, self._batches, transactions)
             for (_, future), outcome in zip(batch, outcomes, strict=True):
                 if future.done():
                     continue  # the caller was cancelled meanwhile; the transaction stands

@@ -12,13 +12,15 @@ from typing import Literal, Protocol
 from atm_core import Account, AccountRepository, AtmError, StoreUnavailable
 
 _SQLITE = "sqlite:///"
+_HTTP = re.compile(r"https?://[^/?#]")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")  # two characters or more, so that C:\accounts is a path
 
 _USER_AND_PASSWORD = re.compile(r"^([^:]+:/*[^:/?@]*):.*@", re.DOTALL)  # up to the last @: it may be in a password
 _SECRET_PARAMETER = re.compile(r"(?<=[?&])(?=[^=&?]*(?:pass|secret|key|%))([^=&?]*)=[^&]*", re.IGNORECASE)
 
 KNOWN_STORES = (
-    "memory:, a file path, sqlite:///path (sqlite:////path for an absolute one), or postgresql://host/database"
+    "memory:, a file path, sqlite:///path (sqlite:////path for an absolute one), postgresql://host/database, "
+    "or http://host:port for a server of its own"
 )
 
 
@@ -39,7 +41,7 @@ class Store(AccountRepository[Account], Protocol):
     """A repository for callers that block, and that can be closed."""
 
     def close(self) -> None:
-        """Give back what the repository holds."""
+        """Give back what the repository holds. A call that hangs in another thread should fail then."""
         ...
 
 
@@ -58,8 +60,9 @@ def open_store(url: str | None = None) -> Store:
     that was opened before is left as it is.
 
     :param url: ``memory:``, a file path, or ``sqlite:///path``, where three slashes are followed by a
-        relative path and four by an absolute one, as in SQLAlchemy's URLs; or ``postgresql://`` with
-        everything that libpq knows in it. None means :func:`default_store`.
+        relative path and four by an absolute one, as in SQLAlchemy's URLs; ``postgresql://`` with
+        everything that libpq knows in it; or ``http://host:port`` of a server, which is not asked
+        before it is used. None means :func:`default_store`.
     :raises UnknownStore: if the URL is none of these.
     :raises StoreUnavailable: if the store can't be opened, with the reason.
     """
@@ -81,12 +84,17 @@ def open_store(url: str | None = None) -> Store:
             ) from error
         return PostgresAccountRepository(url, opening_accounts, name=name)
 
+    if kind == "remote":
+        from atm_adapters.repositories.remote import RemoteAccountRepository
+
+        return RemoteAccountRepository(url, name=without_password(url))
+
     from atm_adapters.repositories.sqlite import SqliteAccountRepository
 
     return SqliteAccountRepository(url.removeprefix(_SQLITE), opening_accounts)
 
 
-def kind_of_store(url: str) -> Literal["memory", "postgresql", "sqlite"]:
+def kind_of_store(url: str) -> Literal["memory", "postgresql", "remote", "sqlite"]:
     """Tell from a URL, as :func:`open_store` takes it, which kind of store it names. Nothing is opened.
 
     :raises UnknownStore: if it names none.
@@ -97,6 +105,8 @@ def kind_of_store(url: str) -> Literal["memory", "postgresql", "sqlite"]:
         raise UnknownStore(url)
     if url.startswith(("postgresql://", "postgres://")):
         return "postgresql"
+    if _HTTP.match(url):
+        return "remote"
     path = url.removeprefix(_SQLITE)
     is_no_file = not path or path.startswith(":") or path.endswith("/")
     if is_no_file or (path == url and _SCHEME.match(url)):
@@ -106,10 +116,13 @@ def kind_of_store(url: str) -> Literal["memory", "postgresql", "sqlite"]:
 
 def open_awaitable_store(url: str | None = None) -> AwaitableStore:
     """Open a store as :func:`open_store` does, for callers on an event loop."""
-    from atm_adapters.group_commit import BatchRepository, GroupCommit, Immediate
+    from atm_adapters.group_commit import BatchRepository, GroupCommit, Immediate, InThreads
 
+    url = default_store() if url is None else url
     store = open_store(url)
-    return GroupCommit(store) if isinstance(store, BatchRepository) else Immediate(store)
+    if isinstance(store, BatchRepository):
+        return GroupCommit(store)
+    return Immediate(store) if kind_of_store(url) == "memory" else InThreads(store)
 
 
 def without_password(url: str) -> str:

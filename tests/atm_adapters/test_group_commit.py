@@ -225,7 +225,7 @@ def test_closing_finishes_everything_that_was_taken_on_and_refuses_the_rest(stor
 
 def test_closing_leaves_no_thread_behind(store: Gated) -> None:
     def threads() -> list[str]:
-        return [one.name for one in threading.enumerate() if one.name.startswith(("group-commit", "reads"))]
+        return [one.name for one in threading.enumerate() if one.name.startswith(("group-commit", "calls"))]
 
     async def play() -> None:
         accounts = GroupCommit(store)

@@ -8,10 +8,12 @@ from tempfile import TemporaryDirectory
 import pytest
 from support.faces import Blocking, blocking
 from support.postgres import Postgres, fresh_schema
+from support.server import serving
 
-from atm_adapters.group_commit import GroupCommit, Immediate, ThreadedGroupCommit
+from atm_adapters.group_commit import GroupCommit, Immediate, InThreads, ThreadedGroupCommit
 from atm_adapters.repositories.memory import InMemoryAccountRepository
 from atm_adapters.repositories.postgres import PostgresAccountRepository
+from atm_adapters.repositories.remote import RemoteAccountRepository
 from atm_adapters.repositories.sqlite import SqliteAccountRepository
 from atm_adapters.testing import BatchRepositoryContract, RepositoryContract
 
@@ -60,6 +62,33 @@ class TestThreadedGroupCommitOverSqlite(RepositoryContract):
     def new_repository(self) -> Iterator[ThreadedGroupCommit]:
         with _sqlite() as accounts:
             yield ThreadedGroupCommit(accounts)
+
+
+@contextmanager
+def _remote() -> Iterator[RemoteAccountRepository]:
+    with (
+        serving(InMemoryAccountRepository()) as server,
+        closing(RemoteAccountRepository(f"http://{server[0]}:{server[1]}")) as accounts,
+    ):
+        yield accounts
+
+
+class TestRemote(RepositoryContract):
+    transactions_per_thread = 50
+
+    @contextmanager
+    def new_repository(self) -> Iterator[RemoteAccountRepository]:
+        with _remote() as accounts:
+            yield accounts
+
+
+class TestInThreadsOverRemote(RepositoryContract):
+    transactions_per_thread = 50
+
+    @contextmanager
+    def new_repository(self) -> Iterator[Blocking]:
+        with _remote() as accounts, blocking(lambda: InThreads(accounts)) as face:
+            yield face
 
 
 class OnPostgres:
