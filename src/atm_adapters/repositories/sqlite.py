@@ -1,6 +1,7 @@
 """Accounts in a SQLite file: one machine, any number of processes, durable before answered."""
 
 import json
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -146,6 +147,9 @@ class SqliteAccountRepository:
             except ValueError as error:  # a null character or a lone surrogate
                 raise self._unavailable(f"it can't be a path ({error})") from error
             try:
+                if os.access(self._path, os.F_OK) and not os.access(self._path, os.W_OK):
+                    # The connection could read at best, and never write, not even once the file may be written again.
+                    raise self._unavailable("it may not be written")
                 # FULL is SQLite's default, but a distribution may have built it with another.
                 connection.execute("PRAGMA synchronous = FULL")
                 # A commit writes every page it touches, so small pages are for accounts spread over a large file;

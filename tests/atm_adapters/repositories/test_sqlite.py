@@ -170,17 +170,17 @@ def test_tables_of_a_version_this_release_does_not_know_are_refused(path: Path) 
         SqliteAccountRepository(path)
 
 
-def test_a_file_that_may_not_be_written_is_unavailable() -> None:
+def test_a_file_that_may_not_be_written_is_refused_when_it_is_opened() -> None:
     program = """
 import os, sys
 from atm_adapters.repositories.sqlite import SqliteAccountRepository
-from atm_core import StoreUnavailable, deposit
+from atm_core import StoreUnavailable
 if os.geteuid() == 0:  # whom permissions don't stop
     os.setgroups([])
     os.setgid(65534)
     os.setuid(65534)
 try:
-    deposit(SqliteAccountRepository(sys.argv[1]), "0", 1)
+    SqliteAccountRepository(sys.argv[1])
 except StoreUnavailable as error:
     print(error)
 """
@@ -190,7 +190,7 @@ except StoreUnavailable as error:
         path.chmod(0o444)
         path.parent.chmod(0o755)
         (output,) = in_processes(1, program, path)
-    assert output == f"The store {path} is unavailable: attempt to write a readonly database."
+    assert output == f"The store {path} is unavailable: it may not be written."
 
 
 def test_a_closed_store_is_unavailable(path: Path) -> None:
