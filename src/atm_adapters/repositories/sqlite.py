@@ -147,9 +147,7 @@ class SqliteAccountRepository:
             except ValueError as error:  # a null character or a lone surrogate
                 raise self._unavailable(f"it can't be a path ({error})") from error
             try:
-                if os.access(self._path, os.F_OK) and not os.access(self._path, os.W_OK):
-                    # The connection could read at best, and never write, not even once the file may be written again.
-                    raise self._unavailable("it may not be written")
+                self._check_files()
                 # FULL is SQLite's default, but a distribution may have built it with another.
                 connection.execute("PRAGMA synchronous = FULL")
                 # A commit writes every page it touches, so small pages are for accounts spread over a large file;
@@ -160,6 +158,19 @@ class SqliteAccountRepository:
                 connection.close()
                 raise
             return connection
+
+    def _check_files(self) -> None:
+        """Refuse what SQLite would open."""
+        if os.access(self._path, os.F_OK) and not os.access(self._path, os.W_OK):
+            # The connection could read at best, and never write, not even once the file may be written again.
+            raise self._unavailable("it may not be written")
+        log = Path(f"{os.path.realpath(self._path)}-wal")
+        # In this order, since who makes a store makes the log last.
+        if _size(log) > 0 and _size(self._path) == 0:
+            # SQLite would throw away the log, with what was answered, and begin anew.
+            raise self._unavailable(
+                f"it is missing or empty, but its log {log} is not: restore it, or move the log away"
+            )
 
     def _prepare(self, opening_accounts: Iterable[Account]) -> None:
         with self._errors_named():
@@ -243,6 +254,13 @@ class SqliteAccountRepository:
 
     def _unavailable(self, reason: str) -> StoreUnavailable:
         return StoreUnavailable(str(self._path), reason)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 def _insert_accounts(connection: sqlite3.Connection, accounts: Iterable[Account]) -> int:

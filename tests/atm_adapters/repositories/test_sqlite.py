@@ -1,9 +1,10 @@
 """What the SQLite repository promises beyond the contract: files, processes, and trouble with either."""
 
+import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -191,6 +192,26 @@ except StoreUnavailable as error:
         path.parent.chmod(0o755)
         (output,) = in_processes(1, program, path)
     assert output == f"The store {path} is unavailable: it may not be written."
+
+
+@pytest.mark.parametrize("trouble", [lambda path: path.unlink(), lambda path: path.write_bytes(b"")])
+def test_a_file_that_is_missing_or_empty_beside_its_log_is_refused_and_the_log_is_kept(
+    path: Path, tmp_path: Path, trouble: Callable[[Path], object]
+) -> None:
+    with closing(SqliteAccountRepository(path, OPENING)) as accounts:
+        deposit(accounts, "0", 100)
+        crashed = tmp_path / "crashed"
+        crashed.mkdir()
+        for file in (path, Path(f"{path}-wal")):
+            shutil.copy(file, crashed)
+    path = crashed / path.name
+    whole = path.read_bytes()
+    trouble(path)
+    with pytest.raises(StoreUnavailable, match=r"it is missing or empty, but its log .* is not"):
+        SqliteAccountRepository(path, OPENING)
+    path.write_bytes(whole)
+    with closing(SqliteAccountRepository(path, OPENING)) as accounts:
+        assert check_balance(accounts, "0").balance == 1100
 
 
 def test_a_closed_store_is_unavailable(path: Path) -> None:
