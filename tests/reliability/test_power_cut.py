@@ -134,7 +134,7 @@ def cut_power(times: int, folder: Path, synchronous: str | None = None) -> Count
     """
     counts: Counter[str] = Counter()
     for seed in range(times):
-        chance = Random(seed)  # noqa: S311 - so that a cut can be made again
+        chance = Random(seed)
         client = Client(chance)
         disk = Disk(chance, chance.randint(1, chance.choice(OPERATIONS)))
         with TemporaryDirectory(dir=folder) as before, TemporaryDirectory(dir=folder) as after:
