@@ -89,7 +89,7 @@ class SqliteAccountRepository:
             raise
 
     def get(self, account_number: str, /) -> Account:
-        with self._read_lock, self._errors_named():
+        with self._read_lock, self._errors_named(self._reader):
             row = self._reader.execute(
                 "SELECT balance FROM account WHERE account_number = ?", (account_number,)
             ).fetchone()
@@ -213,7 +213,7 @@ class SqliteAccountRepository:
     @contextmanager
     def _commit(self, advice_if_in_doubt: str = SEND_AGAIN_UNDER_THE_KEY) -> Iterator[sqlite3.Connection]:
         """One write transaction: all of the block, on disk when it ends, or nothing of it."""
-        with self._write_lock, self._errors_named():
+        with self._write_lock, self._errors_named(self._writer):
             connection = self._writer
             # IMMEDIATE takes the write lock before anything is read, so nobody can write in between.
             connection.execute("BEGIN IMMEDIATE")
@@ -227,21 +227,24 @@ class SqliteAccountRepository:
             except sqlite3.Error as error:
                 if connection.in_transaction:
                     connection.rollback()
-                if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_IOERR:
+                if _code(error) == sqlite3.SQLITE_IOERR:
                     # It may have been the fsync that failed: the commit can be on disk, or not.
                     raise OutcomeUnknown(str(self._path), str(error), advice_if_in_doubt) from error
                 raise
 
     @contextmanager
-    def _errors_named(self) -> Iterator[None]:
+    def _errors_named(self, connection: sqlite3.Connection | None = None) -> Iterator[None]:
         try:
             yield
         except sqlite3.Error as error:
+            if connection is not None and _code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+                # Forgets the pages that were read, so that the file can be restored beneath a server that runs.
+                connection.execute("PRAGMA shrink_memory")
             raise self._unavailable(self._reason(error)) from error
 
     def _reason(self, error: sqlite3.Error) -> str:
         """Say what is wrong with the file in the user's terms, where SQLite only knows its own."""
-        code = getattr(error, "sqlite_errorcode", None)  # misuse found by Python's driver itself has none
+        code = _code(error)
         if code == sqlite3.SQLITE_CANTOPEN:
             # os.path's isdir() answers whatever the path; Path's raises if it is too long, or may not be looked at.
             if not isdir(self._path.parent):  # noqa: PTH112
@@ -254,6 +257,12 @@ class SqliteAccountRepository:
 
     def _unavailable(self, reason: str) -> StoreUnavailable:
         return StoreUnavailable(str(self._path), reason)
+
+
+def _code(error: sqlite3.Error) -> int | None:
+    """SQLite's primary result code; misuse found by Python's driver itself has none."""
+    code: int | None = getattr(error, "sqlite_errorcode", None)
+    return None if code is None else code & 0xFF
 
 
 def _size(path: Path) -> int:

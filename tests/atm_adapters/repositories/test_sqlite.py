@@ -1,5 +1,6 @@
 """What the SQLite repository promises beyond the contract: files, processes, and trouble with either."""
 
+import os
 import shutil
 import sqlite3
 import subprocess
@@ -212,6 +213,22 @@ def test_a_file_that_is_missing_or_empty_beside_its_log_is_refused_and_the_log_i
     path.write_bytes(whole)
     with closing(SqliteAccountRepository(path, OPENING)) as accounts:
         assert check_balance(accounts, "0").balance == 1100
+
+
+def test_a_file_that_was_damaged_and_is_restored_in_place_works_again(
+    path: Path,
+) -> None:
+    SqliteAccountRepository(path, OPENING).close()
+    whole = path.read_bytes()
+    with closing(SqliteAccountRepository(path)) as accounts:
+        path.write_bytes(os.urandom(len(whole)))
+        with pytest.raises(StoreUnavailable, match=r"not a database|malformed"):
+            check_balance(accounts, "0")
+        with pytest.raises(StoreUnavailable, match=r"not a database|malformed"):
+            deposit(accounts, "0", 100)
+        path.write_bytes(whole)
+        assert check_balance(accounts, "0").balance == 1000
+        assert deposit(accounts, "0", 100).balance == 1100
 
 
 def test_a_closed_store_is_unavailable(path: Path) -> None:
