@@ -103,19 +103,6 @@ def test_the_log_level_says_what_is_logged(tmp_path: Path) -> None:
         assert line.endswith("WARNING atm_adapters.http.problems: refused for account '9': account-not-found")
 
 
-def test_a_store_in_trouble_is_503_with_retry_after_and_the_path_is_for_the_log_only(tmp_path: Path) -> None:
-    path = tmp_path / "accounts.sqlite3"
-    with running_server(str(path), tmp_path) as server:
-        assert httpx.get(f"{server.address}/accounts/0/balance").status_code == 200  # it has started by now
-        with path.open("r+b") as file:
-            file.write(os.urandom(path.stat().st_size))
-        answer = httpx.post(f"{server.address}/accounts/0/deposit", json={"amount": 1}, timeout=60)
-        assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
-        assert answer.json()["type"] == "urn:mini-atm:error:store-unavailable"
-        assert str(path) not in answer.text
-        assert f"The store {path} is unavailable: " in server.log.read_text()
-
-
 def test_any_asgi_server_can_run_the_application_by_its_factory(tmp_path: Path) -> None:
     program = """
 import asyncio, httpx
