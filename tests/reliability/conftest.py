@@ -30,7 +30,7 @@ def record(pytestconfig: pytest.Config) -> Record:
 
     def record(promise: str, tried_by: str, how_often: dict[str, int], /, **broken: int) -> None:
         counted = ", ".join(f"{count:,} {what}" for what, count in how_often.items())
-        outcome = ", ".join(f"{count:,} {what}" for what, count in broken.items())
+        outcome = ", ".join(f"{count:,} {what.replace('_', ' ')}" for what, count in broken.items())
         pytestconfig.stash.setdefault(_TABLE, []).append(Line(promise, tried_by, counted, outcome))
         assert not any(broken.values()), f"{promise}: {outcome}, after {counted}"
 

@@ -15,6 +15,7 @@ from support.server import ATM, Server, running_server
 from support.waiting import until
 
 MAX_CONNECTIONS = 8
+PROMISE = "A store in trouble is 503, never a wrong balance, and back when it ends"
 
 
 @pytest.fixture
@@ -35,9 +36,7 @@ def test_a_stopped_database_is_503_and_a_start_up_error_and_service_returns_when
         postgres.start()
         until(lambda: _deposit(server, "during").status_code == 200)
         balance = _balance(server)
-    record(
-        "A store in trouble says so, and recovers", "PostgreSQL stopped and started", {"times": 1}, wrong=balance - 1002
-    )
+    record(PROMISE, "PostgreSQL stopped while a server runs", {"times": 1}, wrong_balances=balance != 1002)
 
 
 def test_a_database_that_restarts_is_waited_for(
@@ -52,7 +51,7 @@ def test_a_database_that_restarts_is_waited_for(
             assert _deposit(server, str(number)).status_code == 200
         balance = _balance(server)
     record(
-        "A store in trouble says so, and recovers",
+        PROMISE,
         "PostgreSQL restarted",
         {"times": times},
         wrong=balance - 1000 - times,
@@ -82,10 +81,10 @@ def test_a_database_out_of_connections_is_503_and_a_start_up_error_and_service_r
         until(lambda: _deposit(server, "during").status_code == 200)
         balance = _balance(server)
     record(
-        "A store in trouble says so, and recovers",
-        "PostgreSQL out of connections",
+        PROMISE,
+        "PostgreSQL out of connections while a server runs",
         {"times": 1},
-        wrong=balance - 1002,
+        wrong_balances=balance != 1002,
     )
 
 
