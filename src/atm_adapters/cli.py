@@ -27,9 +27,10 @@ Examples:
 - `atm deposit 0 100`
 - `atm withdraw 0 50.25 --key order-1234`
 - `atm serve`
+- `atm check http://127.0.0.1:8000`
 
-Exit codes: 0 done; 2 wrong usage, or an invalid amount or account number; 3 refused (unknown account,
-account exists already, key reused, balance out of range); 4 store unavailable.
+Exit codes: 0 done; 1 a check failed; 2 wrong usage, or an invalid amount or account number; 3 refused (unknown account,
+account exists already, key reused, balance out of range); 4 store or server unavailable.
 """,
 )
 
@@ -170,6 +171,58 @@ def serve(
         except AddressUnavailable as error:
             typer.echo(f"atm: {error}", err=True)
             raise typer.Exit(1) from None
+
+
+@app.command()
+def check(
+    url: Annotated[
+        str,
+        typer.Argument(help="Where the server is, such as http://127.0.0.1:8000.", metavar="URL", show_default=False),
+    ],
+    account: Annotated[
+        list[str],
+        typer.Option(metavar="ACCOUNT", help="An account to check with; two are needed, so name it twice."),
+    ] = ["0", "1"],  # noqa: B006 - Typer's way; it is not changed
+    as_json: Annotated[
+        bool,
+        typer.Option(
+            "--json",
+            help="Print one object: server, accounts (each with account_number, found and left), passed, "
+            "failed, not_supported, notes, and checks (each with name, outcome, sent, received, expected and reason).",
+        ),
+    ] = False,
+) -> None:
+    """Check a server of this API, anybody's, by what it answers.
+
+    Deposits to two of its accounts and withdraws from them, with hostile amounts and many clients at once too,
+    and puts them back. Nobody else should use them meanwhile. Exit code 1 if anything failed, 3 if the accounts
+    can't be used, 4 if the server can't be reached.
+
+    Example: `atm check http://127.0.0.1:8000 --account 0 --account 1`
+    """
+    from atm_adapters.api_check.report import as_table, running, to_json
+    from atm_adapters.api_check.run import AccountsUnusable, ServerUnreachable, check_api, valid_url
+    from atm_core.account import valid_account_number
+
+    try:
+        valid_url(url)
+    except ValueError as error:
+        raise typer.BadParameter(f"{error}.", param_hint="URL") from None
+    if len(account) != 2 or account[0] == account[1]:
+        raise typer.BadParameter(
+            "two different accounts are needed, such as --account 0 --account 1.", param_hint="--account"
+        )
+    with _errors_reported():
+        numbers = [valid_account_number(number) for number in account]
+    try:
+        with running() as (say, step):
+            report = check_api(url, numbers, say=say, step=step)
+    except (ServerUnreachable, AccountsUnusable) as error:
+        typer.echo(f"atm: {error}", err=True)
+        raise typer.Exit(4 if isinstance(error, ServerUnreachable) else 3) from None
+    _echo(to_json(report) if as_json else as_table(report))
+    if report.failed:
+        raise typer.Exit(1)
 
 
 def _print_version(wanted: bool) -> None:
