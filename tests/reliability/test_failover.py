@@ -62,12 +62,12 @@ def test_a_primary_killed_under_load_loses_and_doubles_nothing_and_the_server_fi
     assert row is not None
     entries, keys = row
     record(
-        "No acknowledged deposit is lost or doubled",
+        "What was acknowledged is there, once",
         "kill -9 of a PostgreSQL primary; its synchronous standby takes over",
         {
-            "failover": 1,
+            "failovers": 1,
             "acknowledged": acknowledged,
-            "retried": sum(client.retried for client in clients),
+            "sent again": sum(client.retried for client in clients),
         },
         lost=acknowledged - keys,
         doubled=entries - keys,

@@ -36,7 +36,7 @@ def test_a_stopped_database_is_503_and_a_start_up_error_and_service_returns_when
         postgres.start()
         until(lambda: _deposit(server, "during").status_code == 200)
         balance = _balance(server)
-    record(PROMISE, "PostgreSQL stopped while a server runs", {"times": 1}, wrong_balances=balance != 1002)
+    record(PROMISE, "PostgreSQL stopped while a server runs", {"stops": 1}, wrong_balances=balance != 1002)
 
 
 def test_a_database_that_restarts_is_waited_for(
@@ -52,9 +52,9 @@ def test_a_database_that_restarts_is_waited_for(
         balance = _balance(server)
     record(
         PROMISE,
-        "PostgreSQL restarted",
-        {"times": times},
-        wrong=balance - 1000 - times,
+        "PostgreSQL restarted while a server runs",
+        {"restarts": times},
+        wrong_balances=balance != 1000 + times,
     )
 
 
@@ -83,7 +83,7 @@ def test_a_database_out_of_connections_is_503_and_a_start_up_error_and_service_r
     record(
         PROMISE,
         "PostgreSQL out of connections while a server runs",
-        {"times": 1},
+        {"shortages": 1},
         wrong_balances=balance != 1002,
     )
 
