@@ -5,11 +5,11 @@ Each of them, and the library it needs, is imported only when it is asked for.
 
 import os
 import re
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Generator
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
-from atm_core import Account, AccountRepository, AtmError, StoreUnavailable
+from atm_core import Account, AccountRepository, AtmError, AuditedAccount, StoreUnavailable
 
 _SQLITE = "sqlite:///"
 _HTTP = re.compile(r"https?://[^/?#]")
@@ -42,6 +42,38 @@ class Store(AccountRepository[Account], Protocol):
 
     def close(self) -> None:
         """Give back what the repository holds. A call that hangs in another thread should fail then."""
+        ...
+
+
+@runtime_checkable
+class ListableStore(Store, Protocol):
+    """A store that lists its accounts to whoever keeps it. No client can ask for that."""
+
+    def list_accounts(self, after: str, limit: int, /) -> list[Account]:
+        """Give the accounts that follow one account number, in the store's order of text; after "" come the first.
+
+        Nothing is held between two calls, so that a reader who takes hours delays nobody.
+
+        :param limit: how many to give at the most; fewer are given only at the end.
+        """
+        ...
+
+
+@runtime_checkable
+class AuditableStore(ListableStore, Protocol):
+    """A store with a journal, which can be compared with the balances."""
+
+    def count_accounts(self) -> int:
+        """How many accounts there are."""
+        ...
+
+    def audit(self) -> Generator[AuditedAccount, None, None]:
+        """Compare each balance with its journal, as both were at one moment, and change nothing.
+
+        :returns: what was found of every account, and of each that has a journal but does not exist. It is read
+            little by little; until that is finished or closed, the store keeps what is written meanwhile apart.
+        :raises StoreUnavailable: if the store can't be read, or is damaged in its own terms, with what was found.
+        """
         ...
 
 

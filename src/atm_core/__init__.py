@@ -1,6 +1,7 @@
 """Accounts, balances, deposits and withdrawals: the rules, and the port to whatever keeps the accounts."""
 
 from atm_core.account import Account
+from atm_core.audit import AuditedAccount, audit
 from atm_core.errors import (
     AccountAlreadyExists,
     AccountNotFound,
@@ -27,6 +28,7 @@ __all__ = [
     "AccountRepository",
     "Amount",
     "AtmError",
+    "AuditedAccount",
     "BalanceOutOfRange",
     "Entry",
     "InvalidAccountNumber",
@@ -38,6 +40,7 @@ __all__ = [
     "Overloaded",
     "StoreUnavailable",
     "Transaction",
+    "audit",
     "check_balance",
     "deposit",
     "open_account",

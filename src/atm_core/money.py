@@ -21,8 +21,9 @@ _LARGEST_INT = int(LARGEST_SUM)
 _CENT = Decimal("0.01")
 _ZERO = Decimal("0.00")
 _PLAIN_DECIMAL = re.compile(r"-?[0-9]+(\.[0-9]+)?", re.ASCII)
-# A context of our own: the caller's may round silently, at any precision and in any direction.
-_EXACT = Context(prec=18, traps=[Inexact, InvalidOperation])
+# A context of our own: the caller's may round silently, at any precision and in any direction. 38 digits hold the
+# total of any number of accounts.
+_EXACT = Context(prec=38, traps=[Inexact, InvalidOperation])
 
 
 def to_amount(value: Amount) -> Decimal:

@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Iterable
+from heapq import nsmallest
 from threading import Lock
 
 from atm_core import Account, AccountAlreadyExists, AccountNotFound, AtmError, Entry, Transaction, settle
@@ -46,6 +47,11 @@ class InMemoryAccountRepository:
         if isinstance(outcome, AtmError):
             raise outcome
         return outcome
+
+    def list_accounts(self, after: str, limit: int, /) -> list[Account]:
+        with self._lock:
+            numbers = nsmallest(limit, (number for number in self._accounts if number > after))
+            return [self._accounts[number] for number in numbers]
 
     def close(self) -> None:
         """Nothing to close; every store can be closed alike."""

@@ -12,7 +12,7 @@ elaborate, and are there so that no outcome is ever guessed:
 import random
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from copy import copy
 from itertools import count
@@ -31,10 +31,12 @@ from atm_core import (
     AccountAlreadyExists,
     AccountNotFound,
     AtmError,
+    AuditedAccount,
     Entry,
     OutcomeUnknown,
     StoreUnavailable,
     Transaction,
+    audit,
     settle,
 )
 from atm_core.errors import READ_WHETHER_IT_EXISTS
@@ -107,6 +109,13 @@ SELECT %s::uuid, added.*
 FROM unnest(%s::text[], %s::bigint[], %s::text[], %s::bigint[], %s::text[], %s::bigint[]) AS added
 """
 
+_BOOKS = """
+SELECT account_number, 0 AS entry, 'opening' AS kind, opening AS amount, balance FROM account
+UNION ALL
+SELECT account_number, entry, kind, amount, balance FROM journal
+ORDER BY account_number, entry
+"""
+
 
 class _InDoubt(Exception):
     """The connection was lost when COMMIT may have been sent: what was decided, and where the journal would have it."""
@@ -168,11 +177,11 @@ class PostgresAccountRepository:
             except psycopg.ProgrammingError:  # whose words may hold a piece of the password
                 raise StoreUnavailable(name, "libpq does not understand this URL") from None
             missing = {option: value for option, value in _LIBPQ_DEFAULTS.items() if option not in given}
-            conninfo = make_conninfo(url, **missing)
-            with psycopg.connect(conninfo, autocommit=True) as connection:
+            self._conninfo = make_conninfo(url, **missing)
+            with psycopg.connect(self._conninfo, autocommit=True) as connection:
                 self._prepare(connection, opening_accounts)
         self._pool = ConnectionPool(
-            conninfo,
+            self._conninfo,
             min_size=1,
             max_size=_MAX_CONNECTIONS,
             kwargs={"autocommit": True},
@@ -257,6 +266,31 @@ class PostgresAccountRepository:
             except (StoreUnavailable, OutcomeUnknown) as error:
                 outcomes.update((position, copy(error)) for position in positions)
         return [outcome for _, outcome in sorted(outcomes.items())]
+
+    def list_accounts(self, after: str, limit: int, /) -> list[Account]:
+        rows = self._patiently(
+            lambda connection: connection.execute(
+                "SELECT account_number, balance FROM account"
+                " WHERE account_number > %s ORDER BY account_number LIMIT %s",
+                (after, limit),
+            ).fetchall()
+        )
+        return [Account(number, from_minor_units(balance)) for number, balance in rows]
+
+    def count_accounts(self) -> int:
+        (count,) = self._patiently(lambda connection: connection.execute("SELECT count(*) FROM account").fetchall())[0]
+        return int(count)
+
+    def audit(self) -> Generator[AuditedAccount, None, None]:
+        # One statement, so one moment, whoever writes meanwhile. Its price: until it ends, vacuum has to keep what they
+        # replace. A named cursor leaves the rows with the server, and is handed some thousands at a time.
+        with (
+            self._errors_named(),
+            psycopg.connect(self._conninfo) as connection,
+            connection.cursor("books") as books,
+        ):
+            books.itersize = 2000
+            yield from audit(books.execute(_BOOKS))
 
     def close(self) -> None:
         """Give the connections back. What is asked for afterwards is refused with ``StoreUnavailable``.

@@ -3,8 +3,8 @@
 import json
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from os import PathLike
 from os.path import isdir
@@ -16,10 +16,12 @@ from atm_core import (
     AccountAlreadyExists,
     AccountNotFound,
     AtmError,
+    AuditedAccount,
     Entry,
     OutcomeUnknown,
     StoreUnavailable,
     Transaction,
+    audit,
     settle,
 )
 from atm_core.errors import READ_WHETHER_IT_EXISTS, SEND_AGAIN_UNDER_THE_KEY
@@ -48,6 +50,13 @@ CREATE TABLE journal (
 ) STRICT;
 
 CREATE UNIQUE INDEX journal_key ON journal (account_number, key) WHERE key IS NOT NULL;
+"""
+
+_BOOKS = """
+SELECT account_number, 0 AS entry, 'opening' AS kind, opening AS amount, balance FROM account
+UNION ALL
+SELECT account_number, entry, kind, amount, balance FROM journal
+ORDER BY account_number, entry
 """
 
 
@@ -125,6 +134,29 @@ class SqliteAccountRepository:
             outcomes, entries = settle(transactions, accounts, answered)
             _write(connection, accounts, entries)
         return outcomes
+
+    def list_accounts(self, after: str, limit: int, /) -> list[Account]:
+        with self._read_lock, self._errors_named():
+            rows = self._reader.execute(
+                "SELECT account_number, balance FROM account WHERE account_number > ? ORDER BY account_number LIMIT ?",
+                (after, limit),
+            ).fetchall()
+        return [Account(number, from_minor_units(balance)) for number, balance in rows]
+
+    def count_accounts(self) -> int:
+        with self._read_lock, self._errors_named():
+            (count,) = self._reader.execute("SELECT count(*) FROM account").fetchone()
+        return int(count)
+
+    def audit(self) -> Generator[AuditedAccount, None, None]:
+        with self._errors_named(), closing(self._connect()) as connection:
+            # The index of keys is money too: a key that is missing there would count a second time.
+            (finding,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
+            if finding != "ok":
+                raise self._unavailable(f"the file is damaged: {finding}")
+            # One statement, so one moment, whoever writes meanwhile. Its price: until it ends, what they write stays
+            # in the write-ahead log, which grows.
+            yield from audit(connection.execute(_BOOKS))
 
     def close(self) -> None:
         """Give the file back. What is asked for afterwards is refused with ``StoreUnavailable``."""
