@@ -4,15 +4,33 @@ Results go to standard output, messages to standard error. What only some comman
 by those, so that the others start fast.
 """
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from enum import StrEnum
 from typing import Annotated
 
 import typer
 
-from atm_adapters.stores import KNOWN_STORES, Store, default_store, kind_of_store, open_store
-from atm_core import Account, AtmError, check_balance, deposit, open_account, withdraw
+from atm_adapters.stores import (
+    KNOWN_STORES,
+    AuditableStore,
+    ListableStore,
+    Store,
+    default_store,
+    kind_of_store,
+    open_store,
+    without_password,
+)
+from atm_core import (
+    Account,
+    AtmError,
+    AuditedAccount,
+    check_balance,
+    deposit,
+    open_account,
+    withdraw,
+)
 
 app = typer.Typer(
     name="atm",
@@ -26,11 +44,14 @@ Examples:
 - `atm balance 0`
 - `atm deposit 0 100`
 - `atm withdraw 0 50.25 --key order-1234`
+- `atm accounts`
+- `atm verify`
 - `atm serve`
 - `atm check http://127.0.0.1:8000`
 
-Exit codes: 0 done; 1 a check failed; 2 wrong usage, or an invalid amount or account number; 3 refused (unknown account,
-account exists already, key reused, balance out of range); 4 store or server unavailable.
+Exit codes: 0 done; 1 checked and found wrong, or the output could not be written; 2 wrong usage, or an invalid
+amount or account number; 3 refused (unknown account, account exists already, key reused, balance out of range);
+4 store or server unavailable.
 """,
 )
 
@@ -116,6 +137,67 @@ def open_command(
     """
     with _accounts(store) as accounts:
         _print(open_account(accounts, account_number, balance), as_json=as_json)
+
+
+@app.command()
+def accounts(
+    store: StoreUrl = None,
+    as_json: Annotated[bool, typer.Option("--json", help='Print {"accounts": […], "count": …, "total": "…"}.')] = False,
+) -> None:
+    """List all accounts with their balances, and the total.
+
+    In a terminal it is a table, in a pager if it is long. Elsewhere it is a line for each account and nothing else,
+    with a tab before the balance.
+
+    Example: `atm accounts`
+    """
+    from atm_adapters.listing import columns, json_document, pages_of, table
+
+    with _accounts(store) as books:
+        if not isinstance(books, ListableStore):
+            raise _unable(store, "does not list its accounts: run this where it keeps them.")
+        pages = pages_of(books)
+        if as_json:
+            _echo_all(json_document(pages))
+        elif sys.stdout.isatty():
+            _echo_with_pager(table(pages))
+        else:
+            _echo_all(columns(pages))
+
+
+@app.command()
+def verify(
+    store: StoreUrl = None,
+    as_json: Annotated[bool, typer.Option("--json", help='Print {"accounts": …, "entries": …, "wrong": […]}.')] = False,
+) -> None:
+    """Check that each balance is its opening balance plus its journal; exit with 1 if one is not.
+
+    Nothing is changed, and the accounts may be in use.
+
+    Example: `atm verify`
+    """
+    from atm_adapters.listing import audit_document, audit_report
+
+    with _accounts(store) as books:
+        if not isinstance(books, AuditableStore):
+            raise _unable(
+                store,
+                "has no journal to verify: memory keeps none, and a server's is verified where the server keeps it.",
+            )
+        count = entries = 0
+        wrong: list[AuditedAccount] = []
+        for account in _with_progress_bar(books.audit(), books.count_accounts()):
+            count += account.balance is not None
+            entries += account.entries
+            if not account.is_right:
+                wrong.append(account)
+
+    if as_json:
+        _echo_all(audit_document(count, entries, wrong))
+    else:
+        _echo_all(audit_report(count, entries, wrong))
+    if wrong:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -260,6 +342,11 @@ def _errors_reported() -> Iterator[None]:
         raise typer.Exit(report_for(error).exit_code) from None
 
 
+def _unable(url: str | None, why: str) -> typer.Exit:
+    typer.echo(f"atm: The store {without_password(url or default_store())} {why}", err=True)
+    return typer.Exit(2)
+
+
 def _print(account: Account, *, as_json: bool) -> None:
     result = str(account.balance)
     if as_json:
@@ -275,3 +362,34 @@ def _echo(result: str) -> None:
     except OSError as error:  # a full disk or a closed pipe must not hide that the money moved
         typer.echo(f"atm: done ({result}), but that could not be printed: {error.strerror}.", err=True)
         raise typer.Exit(1) from None
+
+
+def _echo_all(texts: Iterable[str]) -> None:
+    for text in texts:
+        typer.echo(text, nl=False)
+
+
+def _echo_with_pager(texts: Iterator[str]) -> None:
+    """Print what fits on the screen, and leave what doesn't to the user's pager."""
+    from itertools import chain
+    from shutil import get_terminal_size
+
+    height = get_terminal_size().lines
+    begun = ""
+    for text in texts:
+        begun += text
+        if begun.count("\n") >= height:
+            from click import echo_via_pager
+
+            echo_via_pager(chain([begun], texts))
+            return
+    _echo_all([begun])
+
+
+def _with_progress_bar(audits: Iterable[AuditedAccount], total: int) -> Iterable[AuditedAccount]:
+    if not sys.stderr.isatty():
+        return audits
+    from rich.console import Console
+    from rich.progress import track
+
+    return track(audits, "Verifying", total, console=Console(stderr=True), transient=True)

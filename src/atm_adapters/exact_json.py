@@ -5,6 +5,7 @@ JSON's numbers have no precision of their own (RFC 8259, section 6), and most de
 """
 
 import json
+from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
 
 import msgspec
@@ -49,7 +50,7 @@ class _OpeningBody(msgspec.Struct):
 
 
 _UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-_account_encoder = msgspec.json.Encoder(decimal_format="number")
+_encoder = msgspec.json.Encoder(decimal_format="number")
 _account_decoder = msgspec.json.Decoder(_AccountBody)
 _amount_decoder = msgspec.json.Decoder(_AmountBody)
 _opening_decoder = msgspec.json.Decoder(_OpeningBody)
@@ -57,7 +58,12 @@ _opening_decoder = msgspec.json.Decoder(_OpeningBody)
 
 def encode_account(account: Account) -> bytes:
     """Write an account as ``{"account_number":"0","balance":1100.00}``: always two decimals, never a float."""
-    return _account_encoder.encode(_AccountBody(account.number, account.balance))
+    return _encoder.encode(_AccountBody(account.number, account.balance))
+
+
+def encode(members: Mapping[str, object]) -> bytes:
+    """Write a JSON object, in which each Decimal becomes the number that it is, digit by digit."""
+    return _encoder.encode(members)
 
 
 def decode_account(body: bytes) -> Account:

@@ -2,13 +2,26 @@
 
 import json
 import os
+import pty
+import shutil
+import sqlite3
 import subprocess
 import sys
+import tracemalloc
+from collections.abc import Callable
+from contextlib import closing, suppress
+from decimal import Decimal
 from importlib.metadata import version
 from pathlib import Path
 
+import psycopg
 import pytest
-from support.server import ATM
+from support.postgres import Postgres, fresh_schema
+from support.server import ATM, running_server
+
+from atm_adapters.listing import json_document, pages_of
+from atm_adapters.stores import ListableStore, open_store
+from atm_core import deposit, open_account
 
 
 @pytest.fixture
@@ -95,6 +108,7 @@ def test_the_store_is_named_by_option_or_environment_and_the_option_wins(atm: At
         ("serve --log-level loud", 2, "'loud' is not one of"),
         ("serve --port 65536", 2, "--port"),
         ("balance 0 --store redis://x", 2, "Known are: memory:, a file path, sqlite:///path"),
+        ("acounts", 2, "Did you mean 'accounts'?"),
         ("balance 9", 3, "atm: There is no account 9."),
         ("deposit 9 5", 3, "atm: There is no account 9."),
         ("open 0", 3, "atm: Account 0 exists already."),
@@ -124,7 +138,7 @@ def test_what_can_not_be_done_says_why_on_standard_error_and_by_its_exit_code(
 
 def test_every_command_and_every_option_has_help_with_an_example(atm: Atm) -> None:
     overview = atm("--help")[1]
-    for command in ("balance", "deposit", "withdraw", "open", "serve", "check"):
+    for command in ("balance", "deposit", "withdraw", "open", "accounts", "verify", "serve", "check"):
         assert command in overview
         code, output, _ = atm(command, "--help")
         assert code == 0
@@ -154,7 +168,7 @@ def test_a_result_that_can_not_be_printed_still_says_what_became_of_the_money(at
     assert done.stderr == "atm: done (1005.00), but that could not be printed: No space left on device.\n"
 
 
-def test_reading_a_balance_imports_neither_litestar_nor_uvicorn(environment: dict[str, str]) -> None:
+def test_reading_a_balance_imports_nothing_that_only_other_commands_need(environment: dict[str, str]) -> None:
     program = """
 import sys
 from atm_adapters.cli import app
@@ -162,9 +176,222 @@ try:
     app(["balance", "0"])
 except SystemExit as end:
     assert not end.code
-print(sorted({name.partition(".")[0] for name in sys.modules} & {"litestar", "uvicorn", "asyncio", "msgspec", "httpx"}))
+slow = {"litestar", "uvicorn", "asyncio", "msgspec", "httpx", "rich", "click"}
+print(sorted({name.partition(".")[0] for name in sys.modules} & slow))
 """
     done = subprocess.run(  # noqa: S603 - our own program
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment, timeout=60
     )
     assert done.stdout == "1000.00\n[]\n"
+
+
+@pytest.fixture
+def in_terminal(atm: Atm) -> Callable[..., str]:
+    """Type a command in a terminal of ten lines, and give what it shows there."""
+
+    def run(*arguments: str) -> str:
+        keyboard, terminal = pty.openpty()
+        with (
+            open(keyboard, "rb", buffering=0) as screen,  # noqa: PTH123 - a file descriptor
+            subprocess.Popen(  # noqa: S603 - our own command
+                [ATM, *arguments],
+                stdin=terminal,
+                stdout=terminal,
+                stderr=terminal,
+                env={**atm.environment, "LINES": "10", "TERM": "xterm", "PAGER": "sed s/^/paged:/"},
+                cwd=atm.folder,
+            ),
+        ):
+            os.close(terminal)
+            shown = b""
+            with suppress(OSError):  # how Linux says that the other end was closed
+                while piece := screen.read(4096):
+                    shown += piece
+        return shown.decode().replace("\r\n", "\n")
+
+    return run
+
+
+def test_accounts_are_listed_for_programs_with_a_tab_and_without_anything_else(atm: Atm) -> None:
+    atm("withdraw", "1", "1000.50")
+    atm("open", "overdrawn", "--balance", "-9999999999999.99")
+    assert atm("accounts") == (0, "0\t1000.00\n1\t-0.50\noverdrawn\t-9999999999999.99\n", "")
+    assert atm("accounts", "--store", "memory:") == (0, "0\t1000.00\n1\t1000.00\n", "")
+
+
+def test_accounts_are_listed_in_a_terminal_as_a_table_with_the_total(atm: Atm, in_terminal: Callable[..., str]) -> None:
+    atm("withdraw", "1", "1000.50")
+    assert in_terminal("accounts") == (
+        "Account                     Balance\n"
+        "0                           1000.00\n"
+        "1                             -0.50\n"
+        "-----------------------------------\n"
+        "2 accounts                   999.50\n"
+    )
+
+
+def test_a_table_longer_than_the_screen_goes_to_the_pager(atm: Atm, in_terminal: Callable[..., str]) -> None:
+    with closing(open_store(str(atm.folder / "many.db"))) as accounts:
+        for number in range(2, 8):
+            open_account(accounts, str(number))
+    shown = in_terminal("accounts", "--store", "many.db").splitlines()
+    assert shown[:2] == ["paged:Account                     Balance", "paged:0                           1000.00"]
+    assert "paged:8 accounts                  2000.00" in shown
+
+
+def test_accounts_are_listed_in_json_and_their_total_is_exact_beyond_what_a_double_holds(atm: Atm) -> None:
+    with closing(open_store(str(atm.folder / "rich.db"))) as accounts:
+        for number in range(2, 1200):
+            open_account(accounts, str(number), "9999999999999.99")
+    code, output, _ = atm("accounts", "--store", "rich.db", "--json")
+    document = json.loads(output, parse_float=Decimal)
+    assert (code, document["count"], document["total"]) == (0, 1200, "11980000000001988.02")
+    assert len({account["account_number"] for account in document["accounts"]}) == 1200
+    assert sum(account["balance"] for account in document["accounts"]) == Decimal(document["total"])
+
+
+def test_listing_accounts_takes_no_more_memory_for_more_accounts(tmp_path: Path) -> None:
+    with closing(open_store(str(tmp_path / "many.db"))) as accounts:
+        assert isinstance(accounts, ListableStore)
+        with closing(sqlite3.connect(tmp_path / "many.db")) as connection:
+            connection.executemany("INSERT INTO account VALUES (?, 1, 1)", [(f"{n:06d}",) for n in range(20_000)])
+            connection.commit()
+        tracemalloc.start()
+        try:
+            lines = sum(text.count("\n") for text in json_document(pages_of(accounts)))
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert lines == 20_004
+    assert peak < 1_000_000
+
+
+def test_every_balance_is_verified_and_the_file_is_left_as_it_is(atm: Atm) -> None:
+    atm.environment["ATM_STORE"] = "accounts.db"
+    atm("deposit", "0", "100")
+    atm("withdraw", "1", "5", "--key", "k")
+    before = (atm.folder / "accounts.db").read_bytes()
+    verdict = "2 accounts and 2 journal entries read: each balance is as its journal makes it.\n"
+    assert atm("verify") == (0, verdict, "")
+    assert atm("verify", "--json") == (0, '{"accounts":2,"entries":2,"wrong":[]}\n', "")
+    assert (atm.folder / "accounts.db").read_bytes() == before
+
+
+# Each to an account of its own, which was opened with 0, and given 1.00 and then 2.00.
+DAMAGE = """
+UPDATE journal SET amount = 101         WHERE account_number = 'amount' AND amount = 100;
+UPDATE account SET balance = 301        WHERE account_number = 'balance';
+UPDATE account SET opening = -1         WHERE account_number = 'opening';
+DELETE FROM journal                     WHERE account_number = 'first' AND amount = 100;
+DELETE FROM journal                     WHERE account_number = 'last' AND amount = 200;
+UPDATE journal SET balance = 299        WHERE account_number = 'recorded' AND amount = 200;
+UPDATE journal SET account_number = '9' WHERE account_number = 'elsewhere' AND amount = 200
+"""
+FOUND = """\
+Account 9 does not exist, but has 1 journal entry.
+Account amount: its balance is 3.00, but its opening balance and 2 journal entries make 3.01; \
+journal entry {amount} is the first that records another balance than it left.
+Account balance: its balance is 3.01, but its opening balance and 2 journal entries make 3.00.
+Account elsewhere: its balance is 3.00, but its opening balance and 1 journal entry make 1.00.
+Account first: its balance is 3.00, but its opening balance and 1 journal entry make 2.00; \
+journal entry {first} is the first that records another balance than it left.
+Account last: its balance is 3.00, but its opening balance and 1 journal entry make 1.00.
+Account opening: its balance is 3.00, but its opening balance and 2 journal entries make 2.99; \
+journal entry {opening} is the first that records another balance than it left.
+Account recorded: its balance is 3.00, as its journal makes it; \
+journal entry {recorded} is the first that records another balance than it left.
+10 accounts and 14 journal entries read: 8 found wrong.
+"""
+
+
+def _fill(url: str) -> None:
+    with closing(open_store(url)) as accounts:
+        for number in ("amount", "balance", "elsewhere", "first", "good", "last", "opening", "recorded"):
+            open_account(accounts, number)
+            deposit(accounts, number, 1)
+            deposit(accounts, number, 2)
+
+
+def test_whatever_was_damaged_in_a_copy_of_a_file_is_found_and_named(atm: Atm) -> None:
+    _fill(str(atm.folder / "sound.db"))
+    shutil.copy(atm.folder / "sound.db", atm.folder / "damaged.db")
+    with closing(sqlite3.connect(atm.folder / "damaged.db")) as connection:
+        connection.executescript(DAMAGE)
+    assert atm("verify", "--store", "sound.db")[0] == 0
+    # Entries are numbered throughout the file, two for each account in the order above.
+    assert atm("verify", "--store", "damaged.db") == (1, FOUND.format(amount=1, first=8, opening=13, recorded=16), "")
+
+
+def test_whatever_was_damaged_in_postgresql_is_found_and_named(atm: Atm, postgres: Postgres) -> None:
+    with fresh_schema(postgres) as url:
+        _fill(url)
+        assert atm("verify", "--store", url)[0] == 0
+        with psycopg.connect(url) as connection:
+            for statement in DAMAGE.split(";"):
+                connection.execute(statement.encode())
+        assert atm("verify", "--store", url) == (1, FOUND.format(amount=1, first=2, opening=1, recorded=2), "")
+
+
+def test_what_is_wrong_is_told_in_json_too(atm: Atm) -> None:
+    _fill(str(atm.folder / "damaged.db"))
+    with closing(sqlite3.connect(atm.folder / "damaged.db")) as connection:
+        connection.executescript("UPDATE journal SET account_number = '9' WHERE entry = 1")
+    code, output, _ = atm("verify", "--store", "damaged.db", "--json")
+    assert (code, json.loads(output, parse_float=str)) == (
+        1,
+        {
+            "accounts": 10,
+            "entries": 16,
+            "wrong": [
+                {
+                    "account_number": "9",
+                    "balance": None,
+                    "expected": "1.00",
+                    "entries": 1,
+                    "first_wrong_entry": None,
+                },
+                {
+                    "account_number": "amount",
+                    "balance": "3.00",
+                    "expected": "2.00",
+                    "entries": 1,
+                    "first_wrong_entry": 2,
+                },
+            ],
+        },
+    )
+
+
+def test_a_file_that_is_damaged_in_sqlite_s_own_terms_is_unavailable(atm: Atm) -> None:
+    _fill(str(atm.folder / "sound.db"))
+    sound = (atm.folder / "sound.db").read_bytes()
+    (atm.folder / "scribbled.db").write_bytes(sound[:2048] + b"x" * 1024 + sound[3072:])
+    shutil.copy(atm.folder / "sound.db", atm.folder / "forgetful.db")
+    with closing(sqlite3.connect(atm.folder / "forgetful.db")) as connection:  # keys could be used again
+        connection.executescript("PRAGMA writable_schema = ON; DELETE FROM sqlite_schema WHERE name = 'journal_key'")
+    for name in ("scribbled.db", "forgetful.db"):
+        code, output, message = atm("verify", "--store", name)
+        assert (code, output) == (4, "")
+        assert message.startswith(f"atm: The store {atm.folder / name} is unavailable: the file is damaged: ")
+        assert message.count("\n") == 1
+
+
+def test_a_store_without_a_journal_is_not_called_right(atm: Atm) -> None:
+    code, output, message = atm("verify", "--store", "memory:")
+    assert (code, output) == (2, "")
+    assert message.startswith("atm: The store memory: has no journal to verify: ")
+
+
+def test_accounts_behind_a_server_are_listed_and_verified_where_it_keeps_them(atm: Atm, tmp_path: Path) -> None:
+    with running_server("memory:", tmp_path) as server:
+        for command, why in (("accounts", "does not list its accounts: "), ("verify", "has no journal to verify: ")):
+            code, output, message = atm(command, "--store", server.address)
+            assert (code, output) == (2, "")
+            assert message.startswith(f"atm: The store {server.address} {why}")
+
+
+def test_a_terminal_is_shown_the_progress_and_then_the_verdict(atm: Atm, in_terminal: Callable[..., str]) -> None:
+    shown = in_terminal("verify", "--store", str(atm.folder / "accounts.db"))
+    assert "Verifying" in shown
+    assert "100%" in shown
+    assert shown.endswith("2 accounts and 0 journal entries read: each balance is as its journal makes it.\n")

@@ -136,7 +136,7 @@ class SqliteAccountRepository:
         return outcomes
 
     def list_accounts(self, after: str, limit: int, /) -> list[Account]:
-        with self._read_lock, self._errors_named():
+        with self._read_lock, self._errors_named(self._reader):
             rows = self._reader.execute(
                 "SELECT account_number, balance FROM account WHERE account_number > ? ORDER BY account_number LIMIT ?",
                 (after, limit),
@@ -144,7 +144,7 @@ class SqliteAccountRepository:
         return [Account(number, from_minor_units(balance)) for number, balance in rows]
 
     def count_accounts(self) -> int:
-        with self._read_lock, self._errors_named():
+        with self._read_lock, self._errors_named(self._reader):
             (count,) = self._reader.execute("SELECT count(*) FROM account").fetchone()
         return int(count)
 
@@ -153,7 +153,7 @@ class SqliteAccountRepository:
             # The index of keys is money too: a key that is missing there would count a second time.
             (finding,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
             if finding != "ok":
-                raise self._unavailable(f"the file is damaged: {finding}")
+                raise self._unavailable(f"the file is damaged: {finding.splitlines()[-1]}")
             # One statement, so one moment, whoever writes meanwhile. Its price: until it ends, what they write stays
             # in the write-ahead log, which grows.
             yield from audit(connection.execute(_BOOKS))
