@@ -4,10 +4,12 @@ Results go to standard output, messages to standard error. What only some comman
 by those, so that the others start fast.
 """
 
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from enum import StrEnum
+from errno import ENOSPC
 from typing import Annotated
 
 import typer
@@ -24,6 +26,7 @@ from atm_adapters.stores import (
 )
 from atm_core import (
     Account,
+    AccountNotFound,
     AtmError,
     AuditedAccount,
     check_balance,
@@ -32,7 +35,19 @@ from atm_core import (
     withdraw,
 )
 
-app = typer.Typer(
+
+class _Atm(typer.Typer):
+    def __call__(self, *args: object, **kwargs: object) -> object:
+        try:
+            return super().__call__(*args, **kwargs)
+        except OSError as error:
+            if error.errno != ENOSPC:
+                raise
+            typer.echo(f"atm: The output could not be written: {error.strerror}.", err=True)
+            sys.exit(1)
+
+
+app = _Atm(
     name="atm",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -328,7 +343,12 @@ def main(
 @contextmanager
 def _accounts(url: str | None) -> Iterator[Store]:
     with _errors_reported(), closing(open_store(url)) as accounts:
-        yield accounts
+        try:
+            yield accounts
+        except AccountNotFound as error:
+            if isinstance(accounts, ListableStore):
+                error.add_note(f"To list the accounts: atm accounts{_store_option(url)}")
+            raise
 
 
 @contextmanager
@@ -338,8 +358,17 @@ def _errors_reported() -> Iterator[None]:
     except AtmError as error:
         from atm_adapters.error_catalogue import report_for
 
-        typer.echo(f"atm: {error}", err=True)
+        typer.echo(" ".join(["atm:", str(error), *getattr(error, "__notes__", ())]), err=True)
         raise typer.Exit(report_for(error).exit_code) from None
+
+
+def _store_option(url: str | None) -> str:
+    """How to name the same store in another command, as far as it can be shown."""
+    if url is None or url == os.environ.get("ATM_STORE"):
+        return ""
+    from shlex import quote
+
+    return f" --store {quote(without_password(url))}"
 
 
 def _unable(url: str | None, why: str) -> typer.Exit:

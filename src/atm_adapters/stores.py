@@ -34,7 +34,10 @@ class UnknownStore(AtmError):
         self.url = url
 
     def __str__(self) -> str:
-        return f"{without_password(self.url)!a} is not a store. Known are: {KNOWN_STORES}."
+        path = self.url.removeprefix(_SQLITE)
+        is_folder = path.endswith("/") and not _SCHEME.match(path)
+        hint = " A path that ends in a slash is a folder: name a file in it." if is_folder else ""
+        return f"{without_password(self.url)!a} is not a store. Known are: {KNOWN_STORES}.{hint}"
 
 
 class Store(AccountRepository[Account], Protocol):

@@ -114,6 +114,7 @@ def test_the_store_is_named_by_option_or_environment_and_the_option_wins(atm: At
         ("open 0", 3, "atm: Account 0 exists already."),
         ("deposit 0 9999999999999.99", 3, "atm: The balance of account 0 would leave the range"),
         ("balance 0 --store nowhere/x.db", 4, "there is no folder "),
+        ("balance 0 --store ./", 2, "A path that ends in a slash is a folder: name a file in it."),
         ("balance 0 --store .", 4, "it is a folder, not a file"),
         (
             "balance 0 --store postgresql://atm:secret@127.0.0.1:1/atm",
@@ -395,3 +396,28 @@ def test_a_terminal_is_shown_the_progress_and_then_the_verdict(atm: Atm, in_term
     assert "Verifying" in shown
     assert "100%" in shown
     assert shown.endswith("2 accounts and 0 journal entries read: each balance is as its journal makes it.\n")
+
+
+def test_who_names_an_unknown_account_is_told_how_to_list_those_of_the_same_store(atm: Atm) -> None:
+    for command, hint in (
+        ("balance 9", "atm accounts"),
+        ("deposit 9 5 --store memory:", "atm accounts --store memory:"),
+        ("withdraw 9 5 --store sqlite:///my$accounts.db", "atm accounts --store 'sqlite:///my$accounts.db'"),
+    ):
+        assert atm(*command.split())[2] == f"atm: There is no account 9. To list the accounts: {hint}\n"
+
+
+def test_the_hint_shows_no_password(atm: Atm, postgres: Postgres) -> None:
+    with fresh_schema(postgres) as url:
+        message = atm("balance", "9", "--store", url.replace("postgres@", "postgres:secret@"))[2]
+    assert "To list the accounts: atm accounts --store 'postgresql://postgres:***@" in message
+
+
+@pytest.mark.parametrize("command", ["--help", "accounts", "verify", "balance --help"])
+def test_output_that_can_not_be_written_is_said_in_one_line(atm: Atm, command: str) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(  # noqa: S603 - our own command
+            [ATM, *command.split()], stdout=full, stderr=subprocess.PIPE, text=True, env=atm.environment, timeout=60
+        )
+    assert done.returncode == 1
+    assert done.stderr == "atm: The output could not be written: No space left on device.\n"
