@@ -101,6 +101,13 @@ class LogLevel(StrEnum):
     error = "error"
 
 
+class LogFormat(StrEnum):
+    """How log lines are written."""
+
+    console = "console"
+    json = "json"
+
+
 # "-5" is an amount that wants a better answer than "No such option".
 _TAKES_NEGATIVE_NUMBERS = {"ignore_unknown_options": True}
 
@@ -223,6 +230,9 @@ def serve(
     log_level: Annotated[
         LogLevel, typer.Option(help="What to log: refusals are warnings, everything else is info.")
     ] = LogLevel.info,
+    log_format: Annotated[
+        LogFormat, typer.Option(help="How to log: lines for people, or one JSON object a line.")
+    ] = LogFormat.console,
     allow_host: Annotated[
         list[str],
         typer.Option(
@@ -262,6 +272,7 @@ def serve(
                 port=port,
                 workers=workers,
                 log_level=log_level.value,
+                log_format=log_format.value,
                 allowed_hosts=allow_host,
                 allowed_origins=allow_origin,
             )

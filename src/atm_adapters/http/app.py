@@ -18,6 +18,7 @@ from litestar.response import File
 from atm_adapters.http.cross_site import refuse_cross_site
 from atm_adapters.http.openapi import SCHEMAS
 from atm_adapters.http.problems import answer_problem
+from atm_adapters.http.request_id import RequestIds
 from atm_adapters.http.routes import account_routes
 from atm_adapters.stores import open_awaitable_store
 from atm_core import Account, AccountRepository, AtmError
@@ -84,6 +85,7 @@ def create_app(
         ),
     )
     app.openapi_schema.components.schemas = SCHEMAS
+    app.asgi_handler = RequestIds(app.asgi_handler)  # not as middleware of Litestar's, which unknown paths never reach
     return app
 
 

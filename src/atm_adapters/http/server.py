@@ -10,10 +10,13 @@ from io import TextIOWrapper
 
 import uvicorn
 from litestar import Litestar
+from pythonjsonlogger.core import RESERVED_ATTRS
+from pythonjsonlogger.json import JsonFormatter
 from uvicorn.supervisors import Multiprocess
 
 from atm_adapters.http.app import DOCS_PATH, create_app
 from atm_adapters.http.protocol import BoundedProtocol
+from atm_adapters.http.request_id import RequestIdFilter
 from atm_adapters.stores import open_store, without_password
 
 GRACE_SECONDS = 5  # to finish requests; as long again may pass while the store finishes
@@ -38,6 +41,7 @@ def run(
     port: int,
     workers: int,
     log_level: str,
+    log_format: str,
     allowed_hosts: Sequence[str] = (),
     allowed_origins: Sequence[str] = (),
 ) -> None:
@@ -46,6 +50,7 @@ def run(
     :param store: URL of the store, as for :func:`~atm_adapters.stores.open_store`.
     :param port: 0 takes a free one.
     :param log_level: name of a level of ``logging``, in lower case.
+    :param log_format: ``console``, for people, or ``json``, for programs.
     :param allowed_hosts: as for :func:`~atm_adapters.http.app.create_app`; ``allowed_origins`` too.
     :raises StoreUnavailable: if the store can't be opened.
     :raises AddressUnavailable: if the address can't be listened on.
@@ -69,7 +74,7 @@ def run(
             proxy_headers=False,  # nothing here asks who the client is
             access_log=False,  # it names the client's address
             server_header=False,
-            log_config=_logging(log_level.upper()),
+            log_config=log_config(log_level.upper(), log_format),
             timeout_graceful_shutdown=GRACE_SECONDS,
         )
         with suppress(KeyboardInterrupt):  # uvicorn raises it once more when everything is finished
@@ -120,11 +125,22 @@ def _netloc(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _logging(level: str) -> dict[str, object]:
+def log_config(level: str, log_format: str) -> dict[str, object]:
+    """Describe the log for ``logging.config.dictConfig``; a level in capitals, and a format as for :func:`run`."""
     return {
         "version": 1,
         "disable_existing_loggers": False,
-        "formatters": {"console": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
-        "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "console"}},
-        "root": {"level": level, "handlers": ["console"]},
+        "filters": {"request_id": {"()": RequestIdFilter}},
+        "formatters": {
+            "console": {"format": "%(asctime)s %(levelname)s [%(request_id)s] %(name)s: %(message)s"},
+            "json": {
+                "()": JsonFormatter,
+                "fmt": ["levelname", "name", "request_id", "message"],
+                "rename_fields": {"levelname": "level", "name": "logger", "exc_info": "exception"},
+                "reserved_attrs": [*RESERVED_ATTRS, "color_message"],  # uvicorn's message once more, for a terminal
+                "timestamp": True,
+            },
+        },
+        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": log_format, "filters": ["request_id"]}},
+        "root": {"level": level, "handlers": ["stderr"]},
     }

@@ -322,7 +322,7 @@ def test_requests_are_logged_with_the_account_number_and_nothing_else_about_the_
     client.post("/accounts/7/withdraw", json={"amount": 1}, headers=headers)
     client.get("/accounts/0%0aFORGED/balance")
     log = server.log.read_text()[logged:]
-    lines = [line.split(" ", 2)[2] for line in log.splitlines()]
+    lines = [re.sub(r" \[[0-9a-f]{32}\]", "", line).split(" ", 2)[2] for line in log.splitlines()]
     assert lines == [
         "INFO atm_adapters.http.routes: balance of account 0 checked",
         "INFO atm_adapters.http.routes: deposit to account 0",

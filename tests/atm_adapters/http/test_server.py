@@ -100,7 +100,8 @@ def test_the_log_level_says_what_is_logged(tmp_path: Path) -> None:
         httpx.get(f"{server.address}/accounts/0/balance")
         httpx.get(f"{server.address}/accounts/9/balance")
         (line,) = server.log.read_text().splitlines()
-        assert line.endswith("WARNING atm_adapters.http.problems: refused for account '9': account-not-found")
+        assert " WARNING " in line
+        assert line.endswith(" atm_adapters.http.problems: refused for account '9': account-not-found")
 
 
 def test_any_asgi_server_can_run_the_application_by_its_factory(tmp_path: Path) -> None:
