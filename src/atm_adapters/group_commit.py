@@ -7,12 +7,14 @@ the next. Nobody waits for a timer: a caller who is alone is served at once.
 
 import asyncio
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
+from atm_adapters.durability import Durability, TellsDurability
 from atm_adapters.stores import Store
 from atm_core import (
     Account,
@@ -25,6 +27,7 @@ from atm_core import (
 )
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 _MAX_WAITING = 10_000
 _MAX_BATCH = 1_000
@@ -56,7 +59,7 @@ class InThreads:
         self._repository = repository
         self._max_waiting = max_waiting
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="calls")
-        self._calls: set[asyncio.Future[Account]] = set()
+        self._calls: set[asyncio.Future[Any]] = set()
         self._closed = False
 
     def get(self, account_number: str, /) -> asyncio.Future[Account]:
@@ -67,6 +70,10 @@ class InThreads:
 
     def execute(self, transaction: Transaction, /) -> asyncio.Future[Account]:
         return self._call(self._repository.execute, transaction)
+
+    def durability(self) -> asyncio.Future[Durability | None]:
+        """Ask the repository; None if it can't tell."""
+        return self._call(_durability, self._repository)
 
     async def close(self) -> None:
         """Finish what was taken on, within bounds, then close the repository. Anything further is refused.
@@ -87,7 +94,7 @@ class InThreads:
         """What is under way, and has to be finished."""
         return {*self._calls}
 
-    def _call(self, call: Callable[[T], Account], argument: T) -> asyncio.Future[Account]:
+    def _call(self, call: Callable[[T], R], argument: T) -> asyncio.Future[R]:
         self._refuse_if_closed()
         if len(self._calls) >= self._max_waiting:
             raise Overloaded(len(self._calls))
@@ -101,6 +108,18 @@ class InThreads:
             raise _closed()
 
 
+class CommitObserver(Protocol):
+    """Is told what group commit does, in whichever thread does it; it must not wait."""
+
+    def waiting(self, transactions: int, /) -> None:
+        """So many transactions now wait for the next commit."""
+        ...
+
+    def committed(self, transactions: int, seconds: float, /) -> None:
+        """A commit of so many transactions took so long, whether it went well or not."""
+        ...
+
+
 class GroupCommit(InThreads):
     """An ``AccountRepository[Awaitable[Account]]`` that shares commits among the callers on one event loop.
 
@@ -111,14 +130,21 @@ class GroupCommit(InThreads):
     :param max_waiting: how many transactions, and how many other calls, may wait before further ones are
         refused as ``Overloaded``.
     :param max_batch: how many transactions at the most share a commit.
+    :param observer: is told of every commit.
     """
 
     def __init__(
-        self, repository: BatchRepository, *, max_waiting: int = _MAX_WAITING, max_batch: int = _MAX_BATCH
+        self,
+        repository: BatchRepository,
+        *,
+        max_waiting: int = _MAX_WAITING,
+        max_batch: int = _MAX_BATCH,
+        observer: CommitObserver | None = None,
     ) -> None:
         super().__init__(repository, threads=_READING_THREADS, max_waiting=max_waiting)
         self._batches = repository
         self._max_batch = max_batch
+        self._observer = observer
         self._waiting: deque[tuple[Transaction, asyncio.Future[Account]]] = deque()
         self._committing: asyncio.Task[None] | None = None
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="group-commit")
@@ -132,6 +158,8 @@ class GroupCommit(InThreads):
         loop = asyncio.get_running_loop()
         outcome: asyncio.Future[Account] = loop.create_future()
         self._waiting.append((transaction, outcome))
+        if self._observer is not None:
+            self._observer.waiting(len(self._waiting))
         if self._committing is None:
             self._committing = loop.create_task(self._commit_until_none_waits())
         return outcome
@@ -147,7 +175,7 @@ class GroupCommit(InThreads):
         loop = asyncio.get_running_loop()
         while batch := self._next_batch():
             transactions = [transaction for transaction, _ in batch]
-            outcomes = await loop.run_in_executor(self._writer, _commit, self._batches, transactions)
+            outcomes = await loop.run_in_executor(self._writer, self._commit, transactions)
             for (_, future), outcome in zip(batch, outcomes, strict=True):
                 if future.done():
                     continue  # the caller was cancelled meanwhile; the transaction stands
@@ -163,7 +191,16 @@ class GroupCommit(InThreads):
             transaction, future = self._waiting.popleft()
             if not future.done():  # a caller who was cancelled by now has asked for nothing
                 batch.append((transaction, future))
+        if self._observer is not None:
+            self._observer.waiting(len(self._waiting))
         return batch
+
+    def _commit(self, transactions: Sequence[Transaction]) -> Sequence[Account | Exception]:
+        began = time.perf_counter()
+        outcomes = _commit(self._batches, transactions)
+        if self._observer is not None:
+            self._observer.committed(len(transactions), time.perf_counter() - began)
+        return outcomes
 
 
 class ThreadedGroupCommit:
@@ -289,8 +326,16 @@ class Immediate:
     async def execute(self, transaction: Transaction, /) -> Account:
         return self._repository.execute(transaction)
 
+    async def durability(self) -> Durability | None:
+        """Ask the repository; None if it can't tell."""
+        return _durability(self._repository)
+
     async def close(self) -> None:
         """Nothing to finish: every call was carried out before it returned."""
+
+
+def _durability(repository: AccountRepository[Account]) -> Durability | None:
+    return repository.durability() if isinstance(repository, TellsDurability) else None
 
 
 def _commit(repository: BatchRepository, transactions: Sequence[Transaction]) -> Sequence[Account | Exception]:

@@ -7,9 +7,12 @@ import os
 import re
 from collections.abc import Awaitable, Generator
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from atm_core import Account, AccountRepository, AtmError, AuditedAccount, StoreUnavailable
+
+if TYPE_CHECKING:
+    from atm_adapters.group_commit import CommitObserver
 
 _SQLITE = "sqlite:///"
 _HTTP = re.compile(r"https?://[^/?#]")
@@ -149,14 +152,17 @@ def kind_of_store(url: str) -> Literal["memory", "postgresql", "remote", "sqlite
     return "sqlite"
 
 
-def open_awaitable_store(url: str | None = None) -> AwaitableStore:
-    """Open a store as :func:`open_store` does, for callers on an event loop."""
+def open_awaitable_store(url: str | None = None, *, observer: "CommitObserver | None" = None) -> AwaitableStore:
+    """Open a store as :func:`open_store` does, for callers on an event loop.
+
+    :param observer: is told of every commit that callers share.
+    """
     from atm_adapters.group_commit import BatchRepository, GroupCommit, Immediate, InThreads
 
     url = default_store() if url is None else url
     store = open_store(url)
     if isinstance(store, BatchRepository):
-        return GroupCommit(store)
+        return GroupCommit(store, observer=observer)
     return Immediate(store) if kind_of_store(url) == "memory" else InThreads(store)
 
 

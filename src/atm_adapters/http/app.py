@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Collection
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import litestar_offline_docs
 from litestar import Litestar, MediaType, Request, get
@@ -16,12 +16,17 @@ from litestar.params import FromPath
 from litestar.response import File
 
 from atm_adapters.http.cross_site import refuse_cross_site
+from atm_adapters.http.health import health_routes
 from atm_adapters.http.openapi import SCHEMAS
-from atm_adapters.http.problems import answer_problem
+from atm_adapters.http.problems import MetricsNotInstalled, answer_problem
 from atm_adapters.http.request_id import RequestIds
 from atm_adapters.http.routes import account_routes
+from atm_adapters.http.tracing import tracing_plugins
 from atm_adapters.stores import open_awaitable_store
 from atm_core import Account, AccountRepository, AtmError
+
+if TYPE_CHECKING:
+    from atm_adapters.http.metrics import Metrics
 
 DOCS_PATH = "/docs"
 _DOCS_ASSETS = f"{DOCS_PATH}/assets"
@@ -53,9 +58,10 @@ def create_app(
         allowed_hosts = os.environ.get("ATM_ALLOW_HOST", "").split()
     if allowed_origins is None:
         allowed_origins = os.environ.get("ATM_ALLOW_ORIGIN", "").split()
+    metrics = _metrics()
     lifespan = []
     if accounts is None:
-        accounts = store = open_awaitable_store()
+        accounts = store = open_awaitable_store(observer=metrics)
 
         @asynccontextmanager
         async def closing(_: Litestar) -> AsyncIterator[None]:
@@ -69,9 +75,12 @@ def create_app(
     app = Litestar(
         route_handlers=[
             *account_routes(accounts),
+            *health_routes(accounts),
             openapi_json,
             docs_asset,
+            *([metrics_not_installed] if metrics is None else []),
         ],
+        plugins=[*([] if metrics is None else [metrics]), *tracing_plugins()],
         before_request=refuse_cross_site(allowed_hosts, allowed_origins),
         lifespan=lifespan,
         exception_handlers={AtmError: answer_problem, HTTPException: answer_problem, Exception: answer_problem},
@@ -95,6 +104,12 @@ def openapi_json(request: Request[Any, Any, Any]) -> dict[str, Any]:
     return request.app.openapi_schema.to_schema()
 
 
+@get("/metrics", include_in_schema=False, sync_to_thread=False)
+def metrics_not_installed() -> None:
+    """Tell what to install."""
+    raise MetricsNotInstalled
+
+
 @get(f"{_DOCS_ASSETS}/{{name:str}}", include_in_schema=False, sync_to_thread=False)
 def docs_asset(name: FromPath[str]) -> File:
     """Answer a file that the docs page loads; they have fixed names, and no other file can be named."""
@@ -102,6 +117,14 @@ def docs_asset(name: FromPath[str]) -> File:
         raise NotFoundException
     path = Path(litestar_offline_docs.__file__).parent / "static" / name
     return File(path, content_disposition_type="inline", media_type=_SWAGGER_FILES[name])
+
+
+def _metrics() -> "Metrics | None":
+    try:
+        from atm_adapters.http.metrics import Metrics
+    except ImportError:  # without the extra
+        return None
+    return Metrics()
 
 
 def _swagger_from_here() -> SwaggerRenderPlugin:

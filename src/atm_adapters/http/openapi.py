@@ -95,6 +95,29 @@ SCHEMAS: dict[str, Schema] = {
         required=["account_number"],
         examples=[{"account_number": "42", "balance": 5}],
     ),
+    "Live": Schema(
+        type=OpenAPIType.OBJECT,
+        properties={"status": Schema(type=OpenAPIType.STRING, const="live")},
+        required=["status"],
+    ),
+    "Ready": Schema(
+        type=OpenAPIType.OBJECT,
+        properties={
+            "status": Schema(type=OpenAPIType.STRING, const="ready"),
+            "store": Schema(type=OpenAPIType.STRING, examples=["sqlite"]),
+            "durable": Schema(
+                type=OpenAPIType.BOOLEAN,
+                description="Whether the settings in force keep what was answered through a power cut.",
+            ),
+            "settings": Schema(
+                type=OpenAPIType.OBJECT,
+                description="The store's settings that decide this, by its own names, as read back from it.",
+                additional_properties=Schema(type=OpenAPIType.STRING),
+                examples=[{"journal_mode": "wal", "synchronous": "FULL"}],
+            ),
+        },
+        required=["status"],
+    ),
     "Problem": Schema(
         type=OpenAPIType.OBJECT,
         description="What went wrong, as RFC 9457 writes it.",
@@ -146,11 +169,17 @@ _OPENING = RequestBody(
     required=True,
     content={"application/json": OpenAPIMediaType(schema=Reference("#/components/schemas/Opening"))},
 )
-_ACCOUNT = OpenAPIResponse(
-    description="The account as it stands; under a key that was used before, as it stood then",
-    content={"application/json": OpenAPIMediaType(schema=Reference("#/components/schemas/Account"))},
-)
 _STORE_UNAVAILABLE = StoreUnavailable("the store", "a reason")
+
+
+def _json(description: str, schema: str) -> OpenAPIResponse:
+    return OpenAPIResponse(
+        description=description,
+        content={"application/json": OpenAPIMediaType(schema=Reference(f"#/components/schemas/{schema}"))},
+    )
+
+
+_ACCOUNT = _json("The account as it stands; under a key that was used before, as it stood then", "Account")
 
 
 def _problems(status: int, *errors: AtmError) -> OpenAPIResponse:
@@ -257,4 +286,28 @@ class OpenOperation(Operation):
                 Overloaded(10_000),
                 OutcomeUnknown("the store", "a reason", READ_WHETHER_IT_EXISTS),
             ),
+        }
+
+
+@dataclass
+class LiveOperation(Operation):
+    """Says that the process lives."""
+
+    def __post_init__(self) -> None:
+        self.tags = ["health"]
+        self.summary = "Is the process alive? It answers, so it is"
+        self.responses = {"200": _json("It is", "Live"), "400": _problems(400)}
+
+
+@dataclass
+class ReadyOperation(Operation):
+    """Says whether the store answers."""
+
+    def __post_init__(self) -> None:
+        self.tags = ["health"]
+        self.summary = "Does the store answer, and how durable is it?"
+        self.responses = {
+            "200": _json("It answers", "Ready"),
+            "400": _problems(400),
+            "503": _problems(503, _STORE_UNAVAILABLE, Overloaded(10_000)),
         }

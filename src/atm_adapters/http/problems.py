@@ -32,6 +32,13 @@ class ClientLeft(HTTPException):
     detail = "The connection was closed before the body was complete."
 
 
+class MetricsNotInstalled(HTTPException):
+    """``/metrics`` needs an extra."""
+
+    status_code = HTTPStatus.NOT_FOUND
+    detail = "There are no metrics without an extra; install it with: pip install 'mini-atm[metrics]'"
+
+
 def answer_problem(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
     """Log an error, and answer it with a problem document."""
     if isinstance(error, AtmError):
@@ -52,6 +59,13 @@ def answer_problem(request: Request[Any, Any, Any], error: Exception) -> Respons
             type_="about:blank",
         )
     return problem.to_response(request)
+
+
+def problem_code(error: Exception) -> str:
+    """A short, stable name for what went wrong: an error's code, or an HTTP status."""
+    if isinstance(error, AtmError):
+        return error.code
+    return str(int(error.status_code if isinstance(error, HTTPException) else HTTPStatus.INTERNAL_SERVER_ERROR))
 
 
 def problem_members(error: AtmError, money_at: str = "#/amount") -> dict[str, Any]:
@@ -98,7 +112,7 @@ def _http_problem(error: HTTPException) -> ProblemDetailsException:
     """What HTTP itself refuses (an unknown path, a wrong method, ...), whose type is the status alone."""
     headers = error.headers or {}
     match error.status_code:
-        case HTTPStatus.NOT_FOUND:
+        case HTTPStatus.NOT_FOUND if not isinstance(error, MetricsNotInstalled):
             detail = "There is nothing at this path; /docs lists what there is."
         case HTTPStatus.METHOD_NOT_ALLOWED:
             detail = f"The methods allowed here are {headers['allow']}."

@@ -11,7 +11,7 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 _HEADER = b"x-request-id"
 _WELL_FORMED = re.compile(rb"[A-Za-z0-9._-]{1,128}")  # nothing that could forge or flood a log
 
-_current: ContextVar[str] = ContextVar("request_id", default="-")
+_current: ContextVar[bytes] = ContextVar("request_id", default=b"-")
 
 
 class RequestIds:
@@ -23,7 +23,7 @@ class RequestIds:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
         request_id = _given(scope) or token_hex(16).encode()
-        _current.set(request_id.decode())
+        _current.set(request_id)
 
         def send_with_id(message: Message) -> Awaitable[None]:
             if message["type"] == "http.response.start":
@@ -38,7 +38,7 @@ class RequestIdFilter(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Add it; nothing is filtered out."""
-        record.request_id = _current.get()
+        record.request_id = _current.get().decode()
         return True
 
 

@@ -4,9 +4,10 @@ import gc
 import os
 import socket
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from io import TextIOWrapper
+from tempfile import TemporaryDirectory
 
 import uvicorn
 from litestar import Litestar
@@ -19,6 +20,7 @@ from atm_adapters.http.protocol import BoundedProtocol
 from atm_adapters.http.request_id import RequestIdFilter
 from atm_adapters.stores import open_store, without_password
 
+_METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client's own name for it
 GRACE_SECONDS = 5  # to finish requests; as long again may pass while the store finishes
 
 
@@ -62,7 +64,7 @@ def run(
         "ATM_ALLOW_HOST": " ".join(allowed_hosts),
         "ATM_ALLOW_ORIGIN": " ".join(allowed_origins),
     }
-    with _listen(host, port) as listener:
+    with _folder_for_metrics(workers), _listen(host, port) as listener:
         address = f"http://{_netloc(host, listener.getsockname()[1])}"
         _print_banner(address, store)
         config = uvicorn.Config(
@@ -95,6 +97,20 @@ def create_server_app() -> Litestar:
     gc.freeze()  # what is there before the first request stays
     gc.set_threshold(10_000, 20, 20)
     return app
+
+
+@contextmanager
+def _folder_for_metrics(workers: int) -> Iterator[None]:
+    """Give several workers a folder to add up their metrics in, unless there is one."""
+    if workers == 1 or _METRICS_FOLDER in os.environ:
+        yield
+        return
+    with TemporaryDirectory(prefix="mini-atm-metrics-") as folder:
+        os.environ[_METRICS_FOLDER] = folder  # before the workers import what reads it
+        try:
+            yield
+        finally:
+            del os.environ[_METRICS_FOLDER]
 
 
 def _print_banner(address: str, store: str) -> None:

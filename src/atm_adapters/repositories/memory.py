@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from heapq import nsmallest
 from threading import Lock
 
+from atm_adapters.durability import Durability
 from atm_core import Account, AccountAlreadyExists, AccountNotFound, AtmError, Entry, Transaction, settle
 
 
@@ -52,6 +53,10 @@ class InMemoryAccountRepository:
         with self._lock:
             numbers = nsmallest(limit, (number for number in self._accounts if number > after))
             return [self._accounts[number] for number in numbers]
+
+    def durability(self) -> Durability:
+        """Nothing outlives the process."""
+        return Durability("memory", durable=False, settings={"kept_until": "the process ends"})
 
     def close(self) -> None:
         """Nothing to close; every store can be closed alike."""

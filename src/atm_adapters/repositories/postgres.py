@@ -26,6 +26,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.errors import Diagnostic
 from psycopg_pool import ConnectionPool
 
+from atm_adapters.durability import Durability
 from atm_core import (
     Account,
     AccountAlreadyExists,
@@ -114,6 +115,10 @@ SELECT account_number, 0 AS entry, 'opening' AS kind, opening AS amount, balance
 UNION ALL
 SELECT account_number, entry, kind, amount, balance FROM journal
 ORDER BY account_number, entry
+"""
+_DURABILITY = """
+SELECT name, setting FROM pg_settings
+WHERE name IN ('fsync', 'full_page_writes', 'synchronous_commit', 'synchronous_standby_names') ORDER BY name
 """
 
 
@@ -291,6 +296,13 @@ class PostgresAccountRepository:
         ):
             books.itersize = 2000
             yield from audit(books.execute(_BOOKS))
+
+    def durability(self) -> Durability:
+        """Ask one of the connections that the transactions use, whose settings are not all the database's."""
+        settings: dict[str, str] = dict(self._patiently(lambda connection: connection.execute(_DURABILITY).fetchall()))
+        # full_page_writes is told and not judged: some file systems do without.
+        is_off = "off" in (settings.get("fsync"), settings.get("synchronous_commit"))
+        return Durability("postgresql", durable=not is_off, settings=settings)
 
     def close(self) -> None:
         """Give the connections back. What is asked for afterwards is refused with ``StoreUnavailable``.

@@ -11,6 +11,7 @@ from os.path import isdir
 from pathlib import Path
 from threading import Lock
 
+from atm_adapters.durability import Durability
 from atm_core import (
     Account,
     AccountAlreadyExists,
@@ -30,6 +31,8 @@ from atm_core.money import from_minor_units, to_minor_units
 _APPLICATION_ID = 0x41544D31  # "ATM1", in the file's header: tells our files from other people's databases
 _SCHEMA_VERSION = 1
 _OLDEST_SQLITE = (3, 38, 0)  # STRICT tables came with 3.37, json_each without a compile-time option with 3.38
+
+_SYNCHRONOUS = ("OFF", "NORMAL", "FULL", "EXTRA")  # as PRAGMA synchronous numbers them
 
 # Sums of money are whole cents. STRICT, because otherwise an integer that overflows silently becomes a float.
 _SCHEMA = """
@@ -157,6 +160,17 @@ class SqliteAccountRepository:
             # One statement, so one moment, whoever writes meanwhile. Its price: until it ends, what they write stays
             # in the write-ahead log, which grows.
             yield from audit(connection.execute(_BOOKS))
+
+    def durability(self) -> Durability:
+        """Ask the connection that writes; this waits while it does."""
+        with self._write_lock, self._errors_named():
+            (journal_mode,) = self._writer.execute("PRAGMA journal_mode").fetchone()
+            synchronous = _SYNCHRONOUS[self._header("synchronous")]
+        return Durability(
+            "sqlite",
+            durable=journal_mode == "wal" and synchronous in ("FULL", "EXTRA"),
+            settings={"journal_mode": journal_mode, "synchronous": synchronous},
+        )
 
     def close(self) -> None:
         """Give the file back. What is asked for afterwards is refused with ``StoreUnavailable``."""

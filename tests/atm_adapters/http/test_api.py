@@ -284,6 +284,8 @@ def test_the_description_is_served_with_statuses_problem_bodies_and_bounds(clien
     assert set(description["paths"]) == {
         "/accounts",
         *(f"/accounts/{{account_number}}/{call}" for call in ("balance", "deposit", "withdraw")),
+        "/health/live",
+        "/health/ready",
     }
     opening = description["paths"]["/accounts"]["post"]
     assert set(opening["responses"]) == {"201", "400", "403", "409", "413", "415", "422", "503"}

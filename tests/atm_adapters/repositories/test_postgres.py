@@ -17,6 +17,7 @@ from support.proxy import Moment, Proxy, cutting_proxy
 from support.server import running_server
 from support.waiting import until
 
+from atm_adapters.durability import Durability
 from atm_adapters.repositories.postgres import PostgresAccountRepository, _is_in_doubt, _pause
 from atm_adapters.stores import open_store
 from atm_core import (
@@ -109,6 +110,30 @@ def test_commits_are_synchronous_even_where_the_database_s_own_setting_is_off(ur
     for given, expected in ((lax, "on"), (stricter, "remote_apply")):
         with closing(PostgresAccountRepository(given)) as accounts, accounts._pool.connection() as connection:
             assert connection.execute("SHOW synchronous_commit").fetchone() == (expected,)
+
+
+def test_durability_is_read_back_as_the_connections_have_it(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    lax = f"{url}%20-csynchronous_commit%3Doff"
+    with closing(PostgresAccountRepository(lax)) as accounts:
+        settings = {
+            "fsync": "on",
+            "full_page_writes": "on",
+            "synchronous_commit": "on",
+            "synchronous_standby_names": "",
+        }
+        assert accounts.durability() == Durability("postgresql", durable=True, settings=settings)
+    monkeypatch.setattr("atm_adapters.repositories.postgres._configure", lambda _: None)
+    with closing(PostgresAccountRepository(lax)) as accounts:
+        settings["synchronous_commit"] = "off"
+        assert accounts.durability() == Durability("postgresql", durable=False, settings=settings)
+
+
+def test_a_database_that_does_not_sync_is_not_durable_and_says_so(own_postgres: Postgres) -> None:
+    own_postgres.stop()
+    own_postgres.start("fsync=off")
+    with closing(PostgresAccountRepository(own_postgres.url)) as accounts:
+        durability = accounts.durability()
+    assert (durability.durable, durability.settings["fsync"]) == (False, "off")
 
 
 def test_a_commit_that_waits_for_a_standby_is_not_cut_short_by_the_database_s_statement_timeout(url: str) -> None:

@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
+from atm_adapters.durability import Durability
 from atm_adapters.repositories.sqlite import SqliteAccountRepository
 from atm_core import Account, StoreUnavailable, Transaction, check_balance, deposit, open_account, withdraw
 
@@ -80,6 +81,14 @@ def test_the_journal_holds_every_transaction_with_its_key_and_the_balance_it_lef
 def test_each_commit_is_synced_to_the_write_ahead_log(accounts: SqliteAccountRepository) -> None:
     assert accounts._writer.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     assert accounts._writer.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
+
+
+def test_durability_is_read_back_from_the_connection_that_writes(accounts: SqliteAccountRepository) -> None:
+    settings = {"journal_mode": "wal", "synchronous": "FULL"}
+    assert accounts.durability() == Durability("sqlite", durable=True, settings=settings)
+    accounts._writer.execute("PRAGMA synchronous = NORMAL")
+    settings["synchronous"] = "NORMAL"
+    assert accounts.durability() == Durability("sqlite", durable=False, settings=settings)
 
 
 def test_reads_do_not_wait_for_another_process_that_writes(path: Path, accounts: SqliteAccountRepository) -> None:
