@@ -357,8 +357,7 @@ def _accounts(url: str | None) -> Iterator[Store]:
         try:
             yield accounts
         except AccountNotFound as error:
-            if isinstance(accounts, ListableStore):
-                error.add_note(f"To list the accounts: atm accounts{_store_option(url)}")
+            error.add_note(f"To list the accounts: atm accounts{_store_option(url)}")
             raise
 
 

@@ -75,6 +75,7 @@ def _remote() -> Iterator[RemoteAccountRepository]:
 
 class TestRemote(RepositoryContract):
     transactions_per_thread = 50
+    stateful_examples = 5  # each has a server of its own
 
     @contextmanager
     def new_repository(self) -> Iterator[RemoteAccountRepository]:
@@ -84,6 +85,7 @@ class TestRemote(RepositoryContract):
 
 class TestInThreadsOverRemote(RepositoryContract):
     transactions_per_thread = 50
+    stateful_examples = 5  # each has a server of its own
 
     @contextmanager
     def new_repository(self) -> Iterator[Blocking]:
