@@ -158,5 +158,6 @@ def log_config(level: str, log_format: str) -> dict[str, object]:
             },
         },
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": log_format, "filters": ["request_id"]}},
+        "loggers": {"httpx": {"level": "WARNING"}},  # a remote store's requests, which our own lines tell of already
         "root": {"level": level, "handlers": ["stderr"]},
     }

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import httpx
 import msgspec
-from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, stop_after_delay, wait_random_exponential
 
 from atm_adapters.exact_json import decode_account
 from atm_core import (
@@ -65,7 +65,7 @@ class RemoteAccountRepository:
     :param url: of the server, such as ``http://127.0.0.1:8000``. It is not asked before it is used.
     :param name: what errors call the store; it should not hold a password.
     :param patience: seconds to go on trying after an answer was lost, and while a server that answered
-        before is away.
+        before is away; there is one more attempt in any case.
     :param timeout: seconds to wait for each answer; PostgreSQL behind the server may take half of them.
     :raises StoreUnavailable: if the URL is not well-formed.
     """
@@ -135,7 +135,7 @@ class RemoteAccountRepository:
 
         retrying = Retrying(
             retry=retry_if_exception(lambda error: isinstance(error, _Failure) and (in_doubt or self._was_reached)),
-            stop=stop_after_delay(self._patience),
+            stop=stop_after_delay(self._patience) & stop_after_attempt(2),  # one attempt may take all of the patience
             wait=wait_random_exponential(multiplier=0.05, max=1.0),
             reraise=True,
         )

@@ -117,6 +117,12 @@ def test_a_server_that_is_away_for_a_moment_is_waited_for_once_it_was_reached(
     assert check_balance(accounts, "0").balance == 1000
 
 
+def test_an_answer_that_took_all_patience_is_asked_for_once_more(proxy: Proxy) -> None:
+    with closing(RemoteAccountRepository(f"http://127.0.0.1:{proxy.port}", patience=0)) as accounts:
+        proxy.cut_at(b"/deposit", "after")
+        assert deposit(accounts, "0", 1).balance == 1001
+
+
 def test_where_no_server_answers_it_is_told_at_once_with_the_command_that_starts_one() -> None:
     with pytest.raises(StoreUnavailable, match=r"no server answers there .*Connection refused.*atm serve starts one"):
         check_balance(RemoteAccountRepository(NOBODY), "0")
