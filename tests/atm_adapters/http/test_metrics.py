@@ -7,7 +7,7 @@ import socket
 import sqlite3
 import sys
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -74,17 +74,23 @@ def test_requests_refusals_and_commits_are_counted_and_no_label_names_an_account
 def test_while_a_commit_is_stuck_the_queue_s_length_shows_and_then_the_batch_that_it_made(
     server: Server, tmp_path: Path
 ) -> None:
-    with ThreadPoolExecutor(5) as clients:
+    answers: list[Future[int]] = []
+
+    def several_wait() -> bool:
+        if len(answers) < 16:  # how many the stuck commit holds is for the event loop to say
+            answers.append(clients.submit(post, server))
+        return Figures(server)("atm_commit_queue_length") >= 4
+
+    with ThreadPoolExecutor(16) as clients:
         post(server)
         with closing(sqlite3.connect(tmp_path / "accounts.sqlite3", isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
-            answers = [clients.submit(post, server) for _ in range(5)]
-            until(lambda: Figures(server)("atm_commit_queue_length") == 4)
-        assert [answer.result() for answer in answers] == [200] * 5
+            until(several_wait, seconds=9)  # for ten, the store is patient
+        assert {answer.result() for answer in answers} == {200}
     figures = Figures(server)
     assert figures("atm_commit_queue_length") == 0
-    assert figures("atm_commit_batch_size_bucket", le="2.0") == figures("atm_commit_batch_size_count") - 1 == 2
-    assert figures("atm_commit_batch_size_sum") == 6
+    assert figures("atm_commit_batch_size_sum") == 1 + len(answers)
+    assert figures("atm_commit_batch_size_bucket", le="2.0") < figures("atm_commit_batch_size_count")
 
 
 @pytest.fixture
