@@ -46,6 +46,13 @@ def types(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def docs(session: nox.Session) -> None:
+    """Write docs/cli.md anew, from what the command says of itself."""
+    install(session)
+    session.run("typer", "atm_adapters.cli", "utils", "docs", "--name", "atm", "--output", "docs/cli.md")
+
+
+@nox.session(default=False)
 def bench(session: nox.Session) -> None:
     """Measure beside what people would pick instead, in about ten minutes, and write benchmarks/RESULTS.md."""
     install(session, "bench")
