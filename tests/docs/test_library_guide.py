@@ -1,0 +1,21 @@
+"""docs/library.md names every error of the core, as it is."""
+
+import inspect
+import re
+from pathlib import Path
+
+import atm_core
+from atm_core import AtmError
+
+GUIDE = (Path(__file__).parents[2] / "docs" / "library.md").read_text()
+
+
+def test_the_table_of_errors_has_each_with_its_code_and_its_facts() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| `([a-z-]+)` \| (.*?) \|", GUIDE, re.MULTILINE)
+    shown = {name: (code, re.findall(r"`(\w+)`", facts)) for name, code, facts in rows}
+    errors = [error for error in vars(atm_core).values() if inspect.isclass(error) and issubclass(error, AtmError)]
+    assert shown == {
+        error.__name__: (error.code, list(inspect.signature(error).parameters))
+        for error in errors
+        if error is not AtmError
+    }
