@@ -1,4 +1,4 @@
-"""docs/write-a-repository.md: its repository passes the kit, and the broken one is caught by it."""
+"""docs/write-a-repository.md: its repository is short, and its broken one is caught by the kit."""
 
 import re
 import subprocess
@@ -25,10 +25,8 @@ def pytest_on(folder: Path, **files: str) -> tuple[int, str]:
     return done.returncode, done.stdout
 
 
-def test_the_page_s_repository_is_under_60_lines_and_passes_the_kit(tmp_path: Path) -> None:
+def test_the_page_s_repository_is_under_60_lines() -> None:  # test_pages.py runs the kit on it
     assert len(FILES["json_file.py"].splitlines()) < 60
-    exit_code, output = pytest_on(tmp_path, json_file=FILES["json_file.py"], test_json_file=FILES["test_json_file.py"])
-    assert exit_code == 0, output
 
 
 @pytest.mark.parametrize("keeps_keys", [False, True])

@@ -1,0 +1,22 @@
+"""The programs in examples/ do what they say."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from support.server import running_server
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+def test_the_example_with_concurrent_clients_finds_all_as_expected(tmp_path: Path) -> None:
+    for store in ("memory:", str(tmp_path / "accounts.sqlite3")):
+        with running_server(store, tmp_path) as server:
+            done = subprocess.run(  # noqa: S603 - our own example
+                [sys.executable, EXAMPLES / "concurrent_clients.py", server.address],
+                capture_output=True,
+                text=True,
+                timeout=120,
+            )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.endswith("All as expected.\n")
