@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import litestar_offline_docs
 from litestar import Litestar, MediaType, Request, get
+from litestar.config.cors import CORSConfig
 from litestar.exceptions import HTTPException, NotFoundException
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import SwaggerRenderPlugin
@@ -82,6 +83,7 @@ def create_app(
         ],
         plugins=[*([] if metrics is None else [metrics]), *tracing_plugins()],
         before_request=refuse_cross_site(allowed_hosts, allowed_origins),
+        cors_config=_cors(allowed_origins) if allowed_origins else None,
         lifespan=lifespan,
         exception_handlers={AtmError: answer_problem, HTTPException: answer_problem, Exception: answer_problem},
         logging_config=None,  # whoever runs the application configures logging
@@ -117,6 +119,16 @@ def docs_asset(name: FromPath[str]) -> File:
         raise NotFoundException
     path = Path(litestar_offline_docs.__file__).parent / "static" / name
     return File(path, content_disposition_type="inline", media_type=_SWAGGER_FILES[name])
+
+
+def _cors(allowed_origins: Collection[str]) -> CORSConfig:
+    """Let pages of these origins send what the API takes, and read what it answers (https://fetch.spec.whatwg.org)."""
+    return CORSConfig(
+        allow_origins=list(allowed_origins),
+        allow_methods=["GET", "POST"],
+        allow_headers=["Content-Type", "Idempotency-Key", "X-Request-ID"],
+        expose_headers=["Location", "Retry-After", "X-Request-ID"],
+    )
 
 
 def _metrics() -> "Metrics | None":

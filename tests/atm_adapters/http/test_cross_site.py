@@ -86,6 +86,25 @@ def test_more_hosts_and_origins_can_be_allowed(tmp_path: Path) -> None:
         assert deposit(server, Origin="http://shop.example", Sec_Fetch_Site="cross-site").status_code == 403
 
 
+def test_a_page_of_an_allowed_origin_may_send_what_the_api_takes_and_read_what_it_answers(tmp_path: Path) -> None:
+    with running_server("memory:", tmp_path, "--allow-origin", "https://shop.example") as server:
+        for origin in ("https://shop.example", "https://evil.example"):
+            is_allowed = origin == "https://shop.example"
+            question = {
+                "Origin": origin,
+                "Access-Control-Request-Method": "POST",
+                "Access-Control-Request-Headers": "content-type,idempotency-key",
+            }
+            asked = httpx.options(f"{server.address}/accounts/0/deposit", headers=question)
+            assert (asked.status_code == 204) is is_allowed
+            answers = [
+                deposit(server, Origin=origin),
+                httpx.get(f"{server.address}/accounts/9/balance", headers=question),
+            ]
+            for answer in (asked, *answers):
+                assert (answer.headers.get("access-control-allow-origin") == origin) is is_allowed
+
+
 PAGE = """
 <!doctype html><title>waiting</title><script>
 const address = "{address}/accounts/0/deposit";
