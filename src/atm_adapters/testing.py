@@ -15,10 +15,15 @@ from decimal import Decimal
 from threading import Barrier
 from typing import ClassVar, TypeVar
 
-import pytest
-from hypothesis import HealthCheck, settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+try:
+    import pytest
+    from hypothesis import HealthCheck, settings
+    from hypothesis import strategies as st
+    from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+except ImportError as error:
+    raise ImportError(
+        "atm_adapters.testing needs an extra; install it with: pip install 'mini-atm[testing]'"
+    ) from error
 
 from atm_adapters.group_commit import BatchRepository
 from atm_core import (
