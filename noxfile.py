@@ -1,5 +1,8 @@
 """The project's checks: ``nox`` runs them all, ``nox -s NAME`` one, ``nox -l`` lists them."""
 
+import shutil
+from pathlib import Path
+
 import nox
 
 nox.options.default_venv_backend = "virtualenv"
@@ -43,6 +46,18 @@ def types(session: nox.Session) -> None:
     """Check types strictly."""
     install(session, "types")
     session.run("mypy")
+
+
+@nox.session(python=PYTHONS)
+def package(session: nox.Session) -> None:
+    """Build dist/ anew, check it, and use the wheel in empty environments, on every Python that is installed."""
+    session.install(*nox.project.dependency_groups(PYPROJECT, "package"))
+    shutil.rmtree("dist", ignore_errors=True)
+    session.run("python", "-m", "build")
+    session.run("check-sdist", "--installer", "uv")
+    session.run("check-wheel-contents", "--src-dir", "src", "dist")
+    session.run("twine", "check", "--strict", *map(str, Path("dist").iterdir()))
+    session.run("pytest", "--noconftest", "tests/package", *session.posargs)
 
 
 @nox.session(default=False)

@@ -8,6 +8,8 @@ pytest.register_assert_rewrite("atm_adapters.testing", "support")
 
 from support.postgres import Postgres, running_postgres  # noqa: E402 - after its assertions were registered
 
+collect_ignore = ["package"]  # wants a wheel, and an environment without the sources: nox -s package
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Let the reliability tests run in full."""

@@ -1,0 +1,190 @@
+"""The wheel in dist/, as who installs it finds it. ``nox -s package`` builds it and runs this.
+
+The environments here hold the wheel and what it depends on: no pytest, no pip, no source tree.
+"""
+
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+from urllib.request import urlopen
+from zipfile import ZipFile
+
+import pytest
+from packaging.metadata import Metadata
+
+ROOT = Path(__file__).parents[2]
+(WHEEL,) = (ROOT / "dist").glob("*.whl")
+INSTALLED = f"{WHEEL.name.removesuffix('-py3-none-any.whl')}.dist-info"
+
+
+class Extra(NamedTuple):
+    """A command that wants an extra, its exit code without it, and a word that it prints only with it."""
+
+    command: str
+    exit_code_without: int
+    prints_with: str
+
+
+ASK_WHAT_OPERATORS_ASK = """python -c '
+import os
+from litestar.testing import TestClient
+from atm_adapters.http.app import create_app
+os.environ["OTEL_TRACES_EXPORTER"] = "console"
+with TestClient(create_app()) as client:
+    client.get("/accounts/0/balance")
+    print(client.get("/metrics").text)
+'"""
+EXTRAS = {
+    "metrics": Extra(ASK_WHAT_OPERATORS_ASK, 0, "atm_requests_total"),
+    "opentelemetry": Extra(ASK_WHAT_OPERATORS_ASK, 0, '"trace_id"'),
+    "postgres": Extra("atm balance 0 --store postgresql://127.0.0.1:1/atm", 4, "Connection refused"),
+    "testing": Extra("python -c 'import atm_adapters.testing as kit; print(kit.RepositoryContract)'", 1, "<class"),
+}
+
+
+class Environment:
+    """An environment of its own, with a home folder of its own, for what is installed."""
+
+    def __init__(self, folder: Path, versions: str, *extras: str) -> None:
+        self.folder = folder
+        self.programs = folder / "venv" / "bin"
+        self.python = str(self.programs / "python")
+        what = [f"{WHEEL}[{','.join(extras)}]"]
+        if versions == "oldest":  # of what is named to uv, so naming the wheel is not enough
+            what += ["--resolution=lowest-direct", "--requirements", str(ROOT / "pyproject.toml")]
+            what += [f"--extra={extra}" for extra in extras]
+        for command in (
+            [sys.executable, "-m", "venv", "--without-pip", str(folder / "venv")],
+            ["uv", "pip", "install", "--quiet", "--python", self.python, *what],
+        ):
+            subprocess.run(command, check=True)  # noqa: S603 - our own
+
+    def start(self, command: str) -> "subprocess.Popen[str]":
+        """Start a command of this environment."""
+        program, *arguments = shlex.split(command)
+        return subprocess.Popen(  # noqa: S603 - our own command
+            [self.programs / program, *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={"HOME": str(self.folder), "PYTHONUNBUFFERED": "1"},
+            cwd=self.folder,
+        )
+
+    def run(self, command: str) -> tuple[int, str, str]:
+        """Give a command's exit code, what it printed to standard output, and to standard error."""
+        with self.start(command) as process:
+            output, error = process.communicate(timeout=60)
+        return process.returncode, output, error
+
+
+def get(url: str) -> bytes:
+    """What a server answers; HTTPError if that is a refusal."""
+    with urlopen(url, timeout=30) as answer:  # noqa: S310 - our own server
+        body: bytes = answer.read()
+    return body
+
+
+@pytest.fixture(scope="module", params=["newest", "oldest"])
+def versions(request: pytest.FixtureRequest) -> str:
+    """Which versions of what it depends on: the newest, or the oldest that the wheel allows."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def bare(versions: str, tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    """The wheel without extras."""
+    return Environment(tmp_path_factory.mktemp("bare"), versions)
+
+
+@pytest.fixture(scope="module")
+def metadata() -> Metadata:
+    """What the wheel says about itself; fields that break the specification are refused."""
+    return Metadata.from_email(ZipFile(WHEEL).read(f"{INSTALLED}/METADATA"))
+
+
+def test_the_metadata_says_what_it_is_and_for_whom(metadata: Metadata) -> None:
+    assert metadata.name == "mini-atm"
+    assert str(metadata.requires_python) == ">=3.11"
+    assert metadata.summary
+    assert metadata.description == (ROOT / "README.md").read_text()
+    assert "Typing :: Typed" in (metadata.classifiers or [])
+
+
+def test_the_licence_is_named_and_inside(metadata: Metadata) -> None:
+    assert (metadata.license_expression, metadata.license_files) == ("MIT", ["LICENSE"])
+    assert ZipFile(WHEEL).read(f"{INSTALLED}/licenses/LICENSE") == (ROOT / "LICENSE").read_bytes()
+
+
+def test_the_packages_are_imported_from_the_wheel(bare: Environment) -> None:
+    program = "import atm_adapters, atm_core; print(atm_adapters.__file__, atm_core.__file__)"
+    exit_code, output, error = bare.run(f'python -c "{program}"')
+    assert (exit_code, error) == (0, "")
+    assert all(Path(file).is_relative_to(bare.folder / "venv") for file in output.split())
+
+
+def test_the_command_keeps_accounts_in_the_user_s_data_folder(bare: Environment, metadata: Metadata) -> None:
+    assert bare.run("atm --version") == (0, f"atm {metadata.version}\n", "")
+    assert bare.run("atm balance 0") == (0, "1000.00\n", "")
+    assert bare.run("atm deposit 0 100") == (0, "1100.00\n", "")
+    assert len(list(bare.folder.rglob("accounts.sqlite3"))) == 1
+
+
+def test_the_readme_s_main_command_serves_until_it_is_interrupted(bare: Environment) -> None:
+    with bare.start("atm serve --port 0 --store memory:") as server:
+        try:
+            assert server.stdout is not None
+            banner = server.stdout.readline()
+            assert banner, server.communicate()
+            address = banner.split()[-1]
+            assert get(f"{address}/accounts/0/balance") == b'{"account_number":"0","balance":1000.00}'
+            scripts = re.findall(r'<script src="(/[^"]+)"', get(f"{address}/docs").decode())
+            assert scripts
+            for script in scripts:
+                assert get(address + script)
+            server.send_signal(signal.SIGINT)
+            assert server.wait(timeout=30) == 0
+        finally:
+            server.kill()
+
+
+def test_a_strict_type_checker_knows_the_types_of_what_is_installed(bare: Environment, tmp_path: Path) -> None:
+    program = """\
+from atm_adapters.stores import open_store
+from atm_core import Account, deposit
+account: Account = deposit(open_store("memory:"), "0", {amount})
+"""
+    (tmp_path / "right.py").write_text(program.format(amount='"0.10"'))
+    (tmp_path / "wrong.py").write_text(program.format(amount="0.10"))
+    done = subprocess.run(  # noqa: S603 - our own command
+        ["mypy", "--strict", "--python-executable", bare.python, "right.py", "wrong.py"],  # noqa: S607
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=120,
+    )
+    refusal, *rest = done.stdout.splitlines()
+    assert re.fullmatch(r'wrong\.py:3: error: Argument 3 to "deposit" has incompatible type "float".*', refusal)
+    assert rest == ["Found 1 error in 1 file (checked 2 source files)"]
+
+
+def test_every_extra_is_tried(metadata: Metadata) -> None:
+    assert set(metadata.provides_extra or []) == set(EXTRAS)
+
+
+@pytest.mark.parametrize("name", EXTRAS)
+def test_an_extra_that_is_missing_is_told_with_the_command_that_installs_it(bare: Environment, name: str) -> None:
+    exit_code, output, error = bare.run(EXTRAS[name].command)
+    assert exit_code == EXTRAS[name].exit_code_without
+    assert f"install it with: pip install 'mini-atm[{name}]'" in output + error
+    assert EXTRAS[name].prints_with not in output + error
+
+
+@pytest.mark.parametrize("name", EXTRAS)
+def test_an_extra_works_without_the_others(name: str, versions: str, tmp_path: Path) -> None:
+    _, output, error = Environment(tmp_path, versions, name).run(EXTRAS[name].command)
+    assert EXTRAS[name].prints_with in output + error
