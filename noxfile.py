@@ -54,7 +54,7 @@ def package(session: nox.Session) -> None:
     session.install(*nox.project.dependency_groups(PYPROJECT, "package"))
     shutil.rmtree("dist", ignore_errors=True)
     session.run("python", "-m", "build")
-    session.run("check-sdist", "--installer", "uv")
+    session.run("check-sdist")
     session.run("check-wheel-contents", "--src-dir", "src", "dist")
     session.run("twine", "check", "--strict", *map(str, Path("dist").iterdir()))
     session.run("pytest", "--noconftest", "tests/package", *session.posargs)

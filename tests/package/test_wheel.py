@@ -49,18 +49,14 @@ EXTRAS = {
 class Environment:
     """An environment of its own, with a home folder of its own, for what is installed."""
 
-    def __init__(self, folder: Path, versions: str, *extras: str) -> None:
+    def __init__(self, folder: Path, *extras: str) -> None:
         self.folder = folder
         self.programs = folder / "venv" / "bin"
         self.python = str(self.programs / "python")
-        what = [f"{WHEEL}[{','.join(extras)}]"]
-        if versions == "oldest":  # of what is named to uv, so naming the wheel is not enough
-            what += ["--resolution=lowest-direct", "--requirements", str(ROOT / "pyproject.toml")]
-            what += [f"--extra={extra}" for extra in extras]
-        for command in (
-            [sys.executable, "-m", "venv", "--without-pip", str(folder / "venv")],
-            ["uv", "pip", "install", "--quiet", "--python", self.python, *what],
-        ):
+        what = f"mini-atm[{','.join(extras)}] @ {WHEEL.as_uri()}"
+        make = [sys.executable, "-m", "venv", "--without-pip", str(folder / "venv")]
+        install = [sys.executable, "-m", "pip", "--python", self.python, "install", "--quiet", what]
+        for command in (make, install):
             subprocess.run(command, check=True)  # noqa: S603 - our own
 
     def start(self, command: str) -> "subprocess.Popen[str]":
@@ -89,16 +85,10 @@ def get(url: str) -> bytes:
     return body
 
 
-@pytest.fixture(scope="module", params=["newest", "oldest"])
-def versions(request: pytest.FixtureRequest) -> str:
-    """Which versions of what it depends on: the newest, or the oldest that the wheel allows."""
-    return str(request.param)
-
-
 @pytest.fixture(scope="module")
-def bare(versions: str, tmp_path_factory: pytest.TempPathFactory) -> Environment:
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Environment:
     """The wheel without extras."""
-    return Environment(tmp_path_factory.mktemp("bare"), versions)
+    return Environment(tmp_path_factory.mktemp("bare"))
 
 
 @pytest.fixture(scope="module")
@@ -185,6 +175,6 @@ def test_an_extra_that_is_missing_is_told_with_the_command_that_installs_it(bare
 
 
 @pytest.mark.parametrize("name", EXTRAS)
-def test_an_extra_works_without_the_others(name: str, versions: str, tmp_path: Path) -> None:
-    _, output, error = Environment(tmp_path, versions, name).run(EXTRAS[name].command)
+def test_an_extra_works_without_the_others(name: str, tmp_path: Path) -> None:
+    _, output, error = Environment(tmp_path, name).run(EXTRAS[name].command)
     assert EXTRAS[name].prints_with in output + error
