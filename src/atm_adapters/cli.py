@@ -200,7 +200,7 @@ def verify(
     """
     from atm_adapters.listing import audit_document, audit_report
 
-    with _accounts(store) as books:
+    with _accounts(store, must_exist=True) as books:
         if not isinstance(books, AuditableStore):
             raise _unable(
                 store,
@@ -255,6 +255,7 @@ def serve(
 
     Example: `atm serve --port 8080 --store accounts.sqlite3`
     """
+    from atm_adapters.http.cross_site import normal_origin
     from atm_adapters.http.server import AddressUnavailable, run
 
     with _errors_reported():
@@ -265,6 +266,12 @@ def serve(
                 "use one worker, or a store that processes can share.",
                 param_hint="--workers",
             )
+        if _is_address_of(url, host, port):
+            raise typer.BadParameter("a server can't be its own store.", param_hint="--store")
+        try:
+            allowed_origins = [normal_origin(origin) for origin in allow_origin]
+        except ValueError as error:
+            raise typer.BadParameter(str(error), param_hint="--allow-origin") from None
         try:
             run(
                 url,
@@ -274,7 +281,7 @@ def serve(
                 log_level=log_level.value,
                 log_format=log_format.value,
                 allowed_hosts=allow_host,
-                allowed_origins=allow_origin,
+                allowed_origins=allowed_origins,
             )
         except AddressUnavailable as error:
             typer.echo(f"atm: {error}", err=True)
@@ -333,6 +340,18 @@ def check(
         raise typer.Exit(1)
 
 
+def _is_address_of(url: str, host: str, port: int) -> bool:
+    if kind_of_store(url) != "remote":
+        return False
+    from urllib.parse import urlsplit
+
+    try:
+        named = urlsplit(url)
+        return named.port == port and named.hostname in (host, "localhost", "127.0.0.1", "::1")
+    except ValueError:  # what is wrong with it, the store will say
+        return False
+
+
 def _print_version(wanted: bool) -> None:
     if wanted:
         from importlib.metadata import version
@@ -352,8 +371,8 @@ def main(
 
 
 @contextmanager
-def _accounts(url: str | None) -> Iterator[Store]:
-    with _errors_reported(), closing(open_store(url)) as accounts:
+def _accounts(url: str | None, *, must_exist: bool = False) -> Iterator[Store]:
+    with _errors_reported(), closing(open_store(url, must_exist=must_exist)) as accounts:
         try:
             yield accounts
         except AccountNotFound as error:

@@ -94,11 +94,13 @@ class InThreads:
         """What is under way, and has to be finished."""
         return {*self._calls}
 
-    def _call(self, call: Callable[[T], R], argument: T) -> asyncio.Future[R]:
+    def _call(
+        self, call: Callable[[T], R], argument: T, threads: ThreadPoolExecutor | None = None
+    ) -> asyncio.Future[R]:
         self._refuse_if_closed()
         if len(self._calls) >= self._max_waiting:
             raise Overloaded(len(self._calls))
-        outcome = asyncio.get_running_loop().run_in_executor(self._threads, call, argument)
+        outcome = asyncio.get_running_loop().run_in_executor(threads or self._threads, call, argument)
         self._calls.add(outcome)
         outcome.add_done_callback(self._calls.discard)
         return outcome
@@ -163,6 +165,14 @@ class GroupCommit(InThreads):
         if self._committing is None:
             self._committing = loop.create_task(self._commit_until_none_waits())
         return outcome
+
+    # Both wait for whoever writes, and must not keep a thread from reading meanwhile.
+    def add(self, account: Account, /) -> asyncio.Future[Account]:
+        return self._call(self._repository.add, account, self._writer)
+
+    def durability(self) -> asyncio.Future[Durability | None]:
+        """Ask the repository; None if it can't tell."""
+        return self._call(_durability, self._repository, self._writer)
 
     async def close(self) -> None:
         await super().close()

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _SQLITE = "sqlite:///"
 _HTTP = re.compile(r"https?://[^/?#]")
+_HOST_AND_PORT = re.compile(r"[^/\\]+:[0-9]+(/|$)", re.ASCII)
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")  # two characters or more, so that C:\accounts is a path
 
 _USER_AND_PASSWORD = re.compile(r"^([^:]+:/*[^:/?@]*):.*@", re.DOTALL)  # up to the last @: it may be in a password
@@ -23,7 +24,7 @@ _SECRET_PARAMETER = re.compile(r"(?<=[?&])(?=[^=&?]*(?:pass|secret|key|%))([^=&?
 
 KNOWN_STORES = (
     "memory:, a file path, sqlite:///path (sqlite:////path for an absolute one), postgresql://host/database, "
-    "or http://host:port for a server of its own"
+    "or http://host:port of a server"
 )
 
 
@@ -40,6 +41,8 @@ class UnknownStore(AtmError):
         path = self.url.removeprefix(_SQLITE)
         is_folder = path.endswith("/") and not _SCHEME.match(path)
         hint = " A path that ends in a slash is a folder: name a file in it." if is_folder else ""
+        if _HOST_AND_PORT.match(self.url):
+            hint = f" If it is a server, write http://{self.url}"
         return f"{without_password(self.url)!a} is not a store. Known are: {KNOWN_STORES}.{hint}"
 
 
@@ -91,7 +94,7 @@ class AwaitableStore(AccountRepository[Awaitable[Account]], Protocol):
         ...
 
 
-def open_store(url: str | None = None) -> Store:
+def open_store(url: str | None = None, *, must_exist: bool = False) -> Store:
     """Open the store that a URL names.
 
     A store that is opened for the first time is given accounts "0" and "1" with 1000.00 each; one
@@ -101,6 +104,7 @@ def open_store(url: str | None = None) -> Store:
         relative path and four by an absolute one, as in SQLAlchemy's URLs; ``postgresql://`` with
         everything that libpq knows in it; or ``http://host:port`` of a server, which is not asked
         before it is used. None means :func:`default_store`.
+    :param must_exist: whether a SQLite file that does not exist is refused instead of made.
     :raises UnknownStore: if the URL is none of these.
     :raises StoreUnavailable: if the store can't be opened, with the reason.
     """
@@ -129,7 +133,10 @@ def open_store(url: str | None = None) -> Store:
 
     from atm_adapters.repositories.sqlite import SqliteAccountRepository
 
-    return SqliteAccountRepository(url.removeprefix(_SQLITE), opening_accounts)
+    path = url.removeprefix(_SQLITE)
+    if must_exist and not os.path.exists(path):  # noqa: PTH110 - answers whatever the path; Path's may raise
+        raise StoreUnavailable(path, "there is no such file")
+    return SqliteAccountRepository(path, opening_accounts)
 
 
 def kind_of_store(url: str) -> Literal["memory", "postgresql", "remote", "sqlite"]:
@@ -147,7 +154,7 @@ def kind_of_store(url: str) -> Literal["memory", "postgresql", "remote", "sqlite
         return "remote"
     path = url.removeprefix(_SQLITE)
     is_no_file = not path or path.startswith(":") or path.endswith("/")
-    if is_no_file or (path == url and _SCHEME.match(url)):
+    if is_no_file or (path == url and (_SCHEME.match(url) or _HOST_AND_PORT.match(url))):
         raise UnknownStore(url)
     return "sqlite"
 

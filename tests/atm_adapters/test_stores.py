@@ -60,6 +60,19 @@ def test_anything_else_is_refused_with_the_list_of_what_is_known(url: str, tmp_p
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("url", ["127.0.0.1:8000", "atm.example.org:80/accounts"])
+def test_a_host_and_port_is_no_file_and_the_refusal_says_how_to_name_a_server(url: str, tmp_path: Path) -> None:
+    with pytest.raises(UnknownStore, match=f"If it is a server, write http://{url}"):
+        open_store(url)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_must_exist_is_not_made(tmp_path: Path) -> None:
+    with pytest.raises(StoreUnavailable, match="there is no such file"):
+        open_store("x.db", must_exist=True)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_missing_extra_is_told_with_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "psycopg", None)
     monkeypatch.delitem(sys.modules, "atm_adapters.repositories.postgres", raising=False)

@@ -113,6 +113,8 @@ class TestPostgres(OnPostgres, BatchRepositoryContract):
 
 
 class TestGroupCommitOverPostgres(OnPostgres, RepositoryContract):
+    stateful_examples = 5
+
     @contextmanager
     def new_repository(self) -> Iterator[Blocking]:
         with fresh_schema(self.postgres) as url, blocking(lambda: GroupCommit(PostgresAccountRepository(url))) as face:
@@ -120,6 +122,8 @@ class TestGroupCommitOverPostgres(OnPostgres, RepositoryContract):
 
 
 class TestThreadedGroupCommitOverPostgres(OnPostgres, RepositoryContract):
+    stateful_examples = 5
+
     @contextmanager
     def new_repository(self) -> Iterator[ThreadedGroupCommit]:
         with fresh_schema(self.postgres) as url, closing(ThreadedGroupCommit(PostgresAccountRepository(url))) as face:

@@ -1,5 +1,6 @@
 """How often the promises are tried, and the table of what came of it."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import pytest
@@ -15,7 +16,7 @@ class Line(NamedTuple):
     broken: str
 
 
-_TABLE = pytest.StashKey[list[Line]]()
+_LINE = "line of the reliability table"  # the name of a property, which reports carry from whichever process
 
 
 @pytest.fixture
@@ -25,13 +26,13 @@ def often(pytestconfig: pytest.Config) -> Often:
 
 
 @pytest.fixture
-def record(pytestconfig: pytest.Config) -> Record:
+def record(record_property: Callable[[str, object], None]) -> Record:
     """Take a line for the table that is printed at the end."""
 
     def record(promise: str, tried_by: str, how_often: dict[str, int], /, **broken: int) -> None:
         counted = ", ".join(f"{count:,} {what}" for what, count in how_often.items())
         outcome = ", ".join(f"{count:,} {what.replace('_', ' ')}" for what, count in broken.items())
-        pytestconfig.stash.setdefault(_TABLE, []).append(Line(promise, tried_by, counted, outcome))
+        record_property(_LINE, (promise, tried_by, counted, outcome))
         assert not any(broken.values()), f"{promise}: {outcome}, after {counted}"
 
     return record
@@ -39,7 +40,9 @@ def record(pytestconfig: pytest.Config) -> Record:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Print the table, in Markdown, so that it can go into docs/guarantees.md as it is."""
-    lines = [Line("promise", "tried by", "how often", "broken"), *config.stash.get(_TABLE, [])]
+    reports = [report for outcome in ("passed", "failed") for report in terminalreporter.getreports(outcome)]
+    recorded = [Line(*value) for report in reports for name, value in report.user_properties if name == _LINE]
+    lines = [Line("promise", "tried by", "how often", "broken"), *sorted(recorded)]
     if not config.getoption("--full") or len(lines) == 1:
         return
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]

@@ -34,7 +34,14 @@ def test_a_server_with_workers_on_postgresql_killed_under_load_loses_and_doubles
         clients = deposits_while_a_server_is_ended(Server.kill, times, store, tmp_path, "--workers", "2")
         with psycopg.connect(store) as database:
             journal, moved = database.execute(COUNT).fetchone(), database.execute(BALANCE).fetchone()
-    _record(record, "kill -9 of atm serve --workers 2 on PostgreSQL, as above", times, clients, journal, moved)
+    _record(
+        record,
+        "kill -9 of atm serve --workers 2 on PostgreSQL, under 8 clients that retry",
+        times,
+        clients,
+        journal,
+        moved,
+    )
 
 
 def test_a_database_killed_under_load_loses_and_doubles_nothing_and_the_server_serves_on(
@@ -53,7 +60,9 @@ def test_a_database_killed_under_load_loses_and_doubles_nothing_and_the_server_s
             client.stop()
         with psycopg.connect(postgres.url) as database:
             journal, moved = database.execute(COUNT).fetchone(), database.execute(BALANCE).fetchone()
-    _record(record, "kill -9 of PostgreSQL, as above", times, clients, journal, moved)
+    _record(
+        record, "kill -9 of PostgreSQL beneath atm serve, under 8 clients that retry", times, clients, journal, moved
+    )
 
 
 def _record(

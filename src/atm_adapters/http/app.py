@@ -16,7 +16,7 @@ from litestar.openapi.plugins import SwaggerRenderPlugin
 from litestar.params import FromPath
 from litestar.response import File
 
-from atm_adapters.http.cross_site import refuse_cross_site
+from atm_adapters.http.cross_site import normal_origin, refuse_cross_site
 from atm_adapters.http.health import health_routes
 from atm_adapters.http.openapi import SCHEMAS
 from atm_adapters.http.problems import MetricsNotInstalled, answer_problem
@@ -54,11 +54,13 @@ def create_app(
         means what ``ATM_ALLOW_ORIGIN`` names, separated by spaces.
     :raises UnknownStore: if ``ATM_STORE`` names nothing known.
     :raises StoreUnavailable: if the default store can't be opened.
+    :raises ValueError: if an allowed origin is none.
     """
     if allowed_hosts is None:
         allowed_hosts = os.environ.get("ATM_ALLOW_HOST", "").split()
     if allowed_origins is None:
         allowed_origins = os.environ.get("ATM_ALLOW_ORIGIN", "").split()
+    allowed_origins = [normal_origin(origin) for origin in allowed_origins]
     metrics = _metrics()
     lifespan = []
     if accounts is None:
@@ -121,10 +123,10 @@ def docs_asset(name: FromPath[str]) -> File:
     return File(path, content_disposition_type="inline", media_type=_SWAGGER_FILES[name])
 
 
-def _cors(allowed_origins: Collection[str]) -> CORSConfig:
+def _cors(allowed_origins: list[str]) -> CORSConfig:
     """Let pages of these origins send what the API takes, and read what it answers (https://fetch.spec.whatwg.org)."""
     return CORSConfig(
-        allow_origins=list(allowed_origins),
+        allow_origins=allowed_origins,
         allow_methods=["GET", "POST"],
         allow_headers=["Content-Type", "Idempotency-Key", "X-Request-ID"],
         expose_headers=["Location", "Retry-After", "X-Request-ID"],

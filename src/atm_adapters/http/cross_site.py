@@ -7,6 +7,7 @@ own name point to 127.0.0.1 (DNS rebinding), which makes it "the same site": so 
 interface answers to loopback names only.
 """
 
+import re
 from collections.abc import Awaitable, Callable, Collection
 from functools import lru_cache
 from http import HTTPStatus
@@ -18,6 +19,7 @@ from litestar import Request
 from litestar.exceptions import HTTPException
 
 _ONLY_READS = {"GET", "HEAD", "OPTIONS"}
+_ORIGIN = re.compile(r"https?://[a-z0-9.:\[\]-]+", re.ASCII)
 
 
 class ForeignHost(HTTPException):
@@ -41,6 +43,19 @@ class ForeignPage(HTTPException):
     detail = "A web page of another site may not do that. Who runs the server can allow it with --allow-origin."
 
 
+def normal_origin(origin: str) -> str:
+    """Write an origin as browsers do: in lower case, and with nothing after host and port.
+
+    :raises ValueError: if it is not an origin such as ``https://example.org``. There is no wildcard.
+    """
+    normal = origin.lower().removesuffix("/")
+    if _ORIGIN.fullmatch(normal) is None:
+        raise ValueError(
+            f"{origin!a} is not an origin: write it like https://example.org, without a path or a wildcard."
+        )
+    return normal
+
+
 def refuse_cross_site(
     allowed_hosts: Collection[str], allowed_origins: Collection[str]
 ) -> Callable[[Request[Any, Any, Any]], Awaitable[None]]:
@@ -48,10 +63,10 @@ def refuse_cross_site(
 
     :param allowed_hosts: names, without a port, that a server answers to on the loopback interface
         besides the loopback's own.
-    :param allowed_origins: origins, such as ``https://example.org``, whose pages may move money.
+    :param allowed_origins: origins whose pages may move money, as :func:`normal_origin` writes them.
     """
     hosts = {name.lower() for name in allowed_hosts}
-    origins = {origin.lower() for origin in allowed_origins}
+    origins = set(allowed_origins)
 
     async def refuse(request: Request[Any, Any, Any]) -> None:
         scope = request.scope

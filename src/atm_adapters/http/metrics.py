@@ -6,6 +6,7 @@ all of them share, ``PROMETHEUS_MULTIPROC_DIR``, and whoever is asked adds them 
 
 import os
 from collections.abc import Awaitable
+from contextlib import suppress
 from http import HTTPStatus
 from pathlib import Path
 from time import perf_counter
@@ -131,9 +132,12 @@ async def _count_refusal(error: Exception, _: Scope) -> None:
 def _forget_dead_workers() -> None:
     """Take away what workers that died told of their present, such as how many waited; what they counted stays."""
     if folder := os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
-        for file in Path(folder).glob("gauge_live*_*.db"):
+        for file in Path(folder).glob("gauge_live*_[0-9]*.db"):
             pid = int(file.stem.rpartition("_")[2])
             try:
                 os.kill(pid, 0)  # asks whether it lives
             except ProcessLookupError:
-                mark_process_dead(pid)  # type: ignore[no-untyped-call]
+                with suppress(FileNotFoundError):  # another worker was quicker
+                    mark_process_dead(pid)  # type: ignore[no-untyped-call]
+            except PermissionError:  # a process of somebody else's has that number now
+                continue

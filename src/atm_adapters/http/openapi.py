@@ -211,7 +211,7 @@ class BalanceOperation(Operation):
             "400": _problems(400),
             "404": _problems(404, AccountNotFound("9")),
             "422": _problems(422, InvalidAccountNumber("a b")),
-            "503": _problems(503, _STORE_UNAVAILABLE),
+            "503": _problems(503, _STORE_UNAVAILABLE, Overloaded(10_000)),
         }
 
 

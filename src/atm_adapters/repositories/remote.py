@@ -29,6 +29,8 @@ from atm_core.errors import READ_WHETHER_IT_EXISTS
 # Idle connections are given up before uvicorn does it, which would be in the middle of the next request.
 _LIMITS: Final = httpx.Limits(max_connections=64, keepalive_expiry=4.0)
 
+_THIS_MACHINE: Final = ("localhost", "127.0.0.1", "::1")
+
 
 class _Problem(msgspec.Struct):
     type: str = ""
@@ -59,31 +61,40 @@ class _Failure(Exception):
 class RemoteAccountRepository:
     """An ``AccountRepository[Account]`` behind a Mini-ATM server, safe to share between threads.
 
-    A transaction without a key is given one, so that it can be sent again when an answer was lost. An
-    account is opened without: its number counts once by itself.
+    A transaction without a key is given one, so that it can be sent again when an answer was lost: but only
+    to a server whose description says that it takes keys. An account is opened without: its number counts
+    once by itself.
 
     :param url: of the server, such as ``http://127.0.0.1:8000``. It is not asked before it is used.
     :param name: what errors call the store; it should not hold a password.
     :param patience: seconds to go on trying after an answer was lost, and while a server that answered
-        before is away; there is one more attempt in any case.
-    :param timeout: seconds to wait for each answer; PostgreSQL behind the server may take half of them.
-    :raises StoreUnavailable: if the URL is not well-formed.
+        before is away; what was lost is asked for once more in any case.
+    :param timeout: seconds in which something of an answer must arrive; PostgreSQL behind the server may take
+        half of them.
+    :raises StoreUnavailable: if the URL can't be that of a server.
     """
 
     def __init__(self, url: str, *, name: str = "", patience: float = 10.0, timeout: float = 10.0) -> None:
-        self._name = name or url
+        self._name = name or "a server"
         self._patience = patience
         self._was_reached = False
+        self._takes_keys = False
         try:
             address = httpx.URL(url)
+            self._name = name or str(address.copy_with(userinfo=b""))
+            if address.scheme not in ("http", "https") or not 0 < (address.port or 80) < 65536:
+                raise StoreUnavailable(self._name, "its URL should be like http://127.0.0.1:8000")
             self._http = httpx.Client(
                 base_url=address.copy_with(userinfo=b""),  # httpx logs where it sends requests
                 auth=(address.username, address.password) if address.userinfo else None,
                 timeout=timeout,
                 limits=_LIMITS,
+                trust_env=address.host not in _THIS_MACHINE,  # whose requests no proxy should see
             )
-        except (httpx.InvalidURL, ValueError) as error:
-            raise StoreUnavailable(self._name, f"its URL is not well-formed ({error})") from error
+        except (httpx.InvalidURL, ValueError) as error:  # whose words may hold a piece of the password
+            raise StoreUnavailable(self._name, "its URL should be like http://127.0.0.1:8000") from error
+        except (ImportError, OSError) as error:  # a proxy or certificates that the environment names
+            raise StoreUnavailable(self._name, f"the environment's settings can't be used ({error})") from error
 
     def get(self, account_number: str, /) -> Account:
         path = f"accounts/{account_number}/balance"
@@ -128,9 +139,11 @@ class RemoteAccountRepository:
         def attempt() -> Account:
             nonlocal in_doubt
             try:
+                if in_doubt and request.headers is not None:
+                    self._require_keys()
                 return self._send(request)
             except _Failure as failure:
-                in_doubt = in_doubt or failure.in_doubt
+                in_doubt = in_doubt or (failure.in_doubt and request.advice is not None)
                 raise
 
         retrying = Retrying(
@@ -141,15 +154,32 @@ class RemoteAccountRepository:
         )
         try:
             return retrying(attempt)
-        except _Failure as failure:
-            if in_doubt and request.advice is not None:
-                raise OutcomeUnknown(self._name, failure.reason, request.advice) from failure
-            raise StoreUnavailable(self._name, failure.reason) from failure
-        except AccountAlreadyExists as refusal:
-            if in_doubt:  # it may have been opened by the very attempt whose answer was lost
-                reason = "it lost an answer, and now the account exists"
-                raise OutcomeUnknown(self._name, reason, READ_WHETHER_IT_EXISTS) from refusal
+        except KeyReused:  # so no attempt can have counted, and none will
             raise
+        except (AtmError, _Failure, KeyboardInterrupt) as error:
+            if isinstance(error, _Failure):
+                self._was_reached = False  # who asks next need not be as patient
+            reason = error.reason if isinstance(error, _Failure | StoreUnavailable) else str(error).rstrip(".")
+            # An attempt whose answer was lost may yet come in, whatever was said to the ones after it.
+            if request.advice is not None and (in_doubt or isinstance(error, KeyboardInterrupt)):
+                raise OutcomeUnknown(self._name, reason or "it was interrupted", request.advice) from error
+            if isinstance(error, _Failure):
+                raise StoreUnavailable(self._name, reason) from error
+            raise
+
+    def _require_keys(self) -> None:
+        """Hold that to send a transaction again is safe: the server says in its description that it takes keys.
+
+        :raises _Failure: if it can't be asked now.
+        :raises StoreUnavailable: if it says nothing of the kind.
+        """
+        if not self._takes_keys:
+            description = self._exchange("GET", "openapi.json")
+            if description.is_server_error:
+                raise _Failure(f"it answered {description.status_code}", in_doubt=False)
+            if b"Idempotency-Key" not in description.content:
+                raise StoreUnavailable(self._name, "it lost an answer, and does not say that it takes idempotency keys")
+            self._takes_keys = True
 
     def _send(self, request: _Request) -> Account:
         """Send a request once.
@@ -157,30 +187,50 @@ class RemoteAccountRepository:
         :raises AtmError: if the server refused it for good.
         :raises _Failure: if it may be sent again.
         """
-        if self._http.is_closed:
-            raise StoreUnavailable(self._name, "it was closed")
-        try:
-            answer = self._http.request(request.method, request.path, json=request.body, headers=request.headers)
-        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
-            raise _Failure(f"no server answers there ({error}); atm serve starts one", in_doubt=False) from error
-        except httpx.TransportError as error:
-            raise _Failure(f"it gave no answer ({error})", in_doubt=True) from error
-        self._was_reached = True
+        answer = self._exchange(request.method, request.path, request.body, request.headers)
         if not answer.is_success:
             raise self._refusal(request, answer)
         try:
             account = decode_account(answer.content)
-        except ValueError as error:
-            raise _Failure(f"its answer is not an account ({error})", in_doubt=True) from error
-        if account.number != request.account_number:
-            raise _Failure(f"its answer is of account {account.number}", in_doubt=True)
-        return account
+            if account.number == request.account_number:
+                return account
+            reason = f"its answer is of account {account.number}"
+        except (ValueError, RecursionError) as error:
+            reason = f"its answer is not an account ({error}); is it a Mini-ATM server?"
+        if request.advice is None:
+            raise StoreUnavailable(self._name, reason)
+        raise _Failure(reason, in_doubt=True)
+
+    def _exchange(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> httpx.Response:
+        """Send a request and get an answer, of whatever kind.
+
+        :raises _Failure: if there is none.
+        """
+        try:
+            answer = self._http.request(method, path, json=body, headers=headers)
+        except httpx.PoolTimeout as error:
+            raise _Failure("all connections to it are busy", in_doubt=False) from error
+        except (httpx.ConnectError, httpx.ConnectTimeout, UnicodeError) as error:
+            advice = "" if "SSL" in str(error) else "; atm serve starts one"
+            raise _Failure(f"no server answers there ({error}){advice}", in_doubt=False) from error
+        except httpx.RequestError as error:
+            raise _Failure(f"it gave no answer ({error})", in_doubt=True) from error
+        except RuntimeError as error:  # httpx's word for a client that was closed
+            raise StoreUnavailable(self._name, "it was closed") from error
+        self._was_reached = True
+        return answer
 
     def _refusal(self, request: _Request, answer: httpx.Response) -> AtmError | _Failure:
         """What an answer other than an account means."""
         try:
             problem = msgspec.json.decode(answer.content, type=_Problem)
-        except ValueError:
+        except (ValueError, RecursionError):
             problem = _Problem()
         code = problem.type.removeprefix("urn:mini-atm:error:")
         for refusal in request.refusals:

@@ -10,7 +10,7 @@ from threading import Thread
 
 import httpx
 import pytest
-from support.server import Server, running_server
+from support.server import ATM, Server, running_server
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +103,24 @@ def test_a_page_of_an_allowed_origin_may_send_what_the_api_takes_and_read_what_i
             ]
             for answer in (asked, *answers):
                 assert (answer.headers.get("access-control-allow-origin") == origin) is is_allowed
+
+
+@pytest.mark.parametrize(
+    "origin", ["*", "https://*.example.org", "https://example.org/shop", "example.org", "null", ""]
+)
+def test_what_is_no_origin_can_not_be_allowed(origin: str) -> None:
+    done = subprocess.run(  # noqa: S603 - our own command
+        [ATM, "serve", "--store", "memory:", "--allow-origin", origin], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "is not an origin: write it like" in " ".join(done.stderr.replace("│", " ").split())
+
+
+def test_an_origin_may_be_written_with_capitals_and_a_slash(tmp_path: Path) -> None:
+    with running_server("memory:", tmp_path, "--allow-origin", "https://Shop.example/") as server:
+        answer = deposit(server, Origin="https://shop.example", Sec_Fetch_Site="cross-site")
+        assert answer.status_code == 200
+        assert answer.headers["access-control-allow-origin"] == "https://shop.example"
 
 
 PAGE = """

@@ -1,6 +1,7 @@
 """What the remote repository promises beyond the contract: answers that are lost, and servers that are none."""
 
 import os
+import signal
 import socket
 import subprocess
 import threading
@@ -128,9 +129,11 @@ def test_where_no_server_answers_it_is_told_at_once_with_the_command_that_starts
         check_balance(RemoteAccountRepository(NOBODY), "0")
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1:port", "http://[::1", "http://:80:"])
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:port", "http://[::1", "http://127.0.0.1:99999", "http://me:se/cret@127.0.0.1"]
+)
 def test_a_url_that_is_not_well_formed_is_told(url: str) -> None:
-    with pytest.raises(StoreUnavailable, match="its URL is not well-formed"):
+    with pytest.raises(StoreUnavailable, match="its URL should be like http://"):
         open_store(url)
 
 
@@ -155,20 +158,22 @@ class SomethingElse(BaseHTTPRequestHandler):
     """A server that is none of ours, and answers by the account number: how a mistaken URL may look."""
 
     def do_GET(self) -> None:
-        body = {
+        answers = {
             "html": (200, b"<html>Welcome!</html>"),
             "elsewhere": (307, b""),
             "other": (200, b'{"account_number": "1", "balance": 5}'),
             "nan": (200, b'{"account_number": "nan", "balance": NaN}'),
             "missing": (404, b'{"detail": "Not Found"}'),
             "proxy": (502, b"Bad Gateway"),
-        }[self.path.split("/")[2]]
+            "nested": (200, b"[" * 100_000),
+        }
+        status, body = answers.get(self.path.split("/")[-2], (404, b""))
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        self.send_response(body[0])
-        self.send_header("Content-Length", str(len(body[1])))
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
         self.send_header("Location", "/login")
         self.end_headers()
-        self.wfile.write(body[1])
+        self.wfile.write(body)
 
     do_POST = do_GET  # noqa: N815 - as http.server has it
 
@@ -189,7 +194,7 @@ def something_else() -> Iterator[RemoteAccountRepository]:
         server.server_close()
 
 
-@pytest.mark.parametrize("account_number", ["html", "elsewhere", "other", "nan", "missing", "proxy"])
+@pytest.mark.parametrize("account_number", ["html", "elsewhere", "other", "nan", "missing", "proxy", "nested"])
 def test_an_answer_that_is_no_mini_atm_s_is_never_taken_for_a_balance(
     account_number: str, something_else: RemoteAccountRepository
 ) -> None:
@@ -197,12 +202,85 @@ def test_an_answer_that_is_no_mini_atm_s_is_never_taken_for_a_balance(
         check_balance(something_else, account_number)
 
 
-@pytest.mark.parametrize("account_number", ["html", "other", "nan", "proxy"])
+@pytest.mark.parametrize("account_number", ["html", "other", "nan", "proxy", "nested"])
 def test_an_answer_that_leaves_in_doubt_whether_money_moved_is_an_unknown_outcome(
     account_number: str, something_else: RemoteAccountRepository
 ) -> None:
     with pytest.raises(OutcomeUnknown):
         deposit(something_else, account_number, 1)
+
+
+class Forgetful(BaseHTTPRequestHandler):
+    """A server that loses its answer to the first deposit, and says something else to the ones after it."""
+
+    description = b"{}"
+    then = 200
+    deposits = 0
+
+    def do_GET(self) -> None:
+        self._answer(200, Forgetful.description)
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        Forgetful.deposits += 1
+        if Forgetful.deposits == 1:
+            self.close_connection = True
+        else:
+            self._answer(Forgetful.then, b'{"account_number": "0", "balance": 1200}')
+
+    def _answer(self, status: int, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.mark.parametrize(
+    ("description", "then", "deposits"),
+    [(b"{}", 200, 1), (b"Idempotency-Key", 429, 2), (b"Idempotency-Key", 401, 2), (b"Idempotency-Key", 404, 2)],
+)
+def test_after_a_lost_answer_nothing_but_an_account_settles_it_and_only_a_server_with_keys_is_asked_again(
+    description: bytes, then: int, deposits: int
+) -> None:
+    Forgetful.description, Forgetful.then, Forgetful.deposits = description, then, 0
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Forgetful)
+    threading.Thread(target=server.serve_forever).start()
+    try:
+        url = f"http://127.0.0.1:{server.server_address[1]}"
+        with closing(RemoteAccountRepository(url, patience=1)) as accounts, pytest.raises(OutcomeUnknown):
+            deposit(accounts, "0", 100)
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert Forgetful.deposits == deposits
+
+
+def test_who_is_interrupted_is_told_the_key_and_that_the_outcome_is_unknown(proxy: Proxy) -> None:
+    proxy.cut_at(b"/deposit", "before", and_stay_away=True)
+    store = f"http://127.0.0.1:{proxy.port}"
+    with subprocess.Popen(  # noqa: S603 - our own command
+        [ATM, "deposit", "0", "1", "--store", store], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as command:
+        until(proxy.has_cut)
+        command.send_signal(signal.SIGINT)
+        output, message = command.communicate(timeout=60)
+    assert (command.returncode, output) == (4, "")
+    assert "it was interrupted" in message
+    assert "again under the idempotency key" in message
+
+
+def test_a_server_can_not_be_its_own_store() -> None:
+    done = subprocess.run(  # noqa: S603 - our own command
+        [ATM, "serve", "--port", "8765", "--store", "http://localhost:8765/"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "can't be its own store" in done.stderr
 
 
 def test_a_server_that_is_silent_is_not_waited_for_without_end() -> None:
