@@ -391,7 +391,14 @@ def test_accounts_behind_a_server_are_listed_and_verified_where_it_keeps_them(at
             assert message.startswith(f"atm: The store {server.address} {why}")
 
 
+def test_a_file_that_does_not_exist_is_not_called_right(atm: Atm) -> None:
+    code, output, message = atm("verify", "--store", "typo.db")
+    assert (code, output, message) == (4, "", "atm: The store typo.db is unavailable: there is no such file.\n")
+    assert not (atm.folder / "typo.db").exists()
+
+
 def test_a_terminal_is_shown_the_progress_and_then_the_verdict(atm: Atm, in_terminal: Callable[..., str]) -> None:
+    assert atm("balance", "0", "--store", "accounts.db")[0] == 0  # which makes the file
     shown = in_terminal("verify", "--store", str(atm.folder / "accounts.db"))
     assert "Verifying" in shown
     assert "100%" in shown
@@ -415,6 +422,7 @@ def test_the_hint_shows_no_password(atm: Atm, postgres: Postgres) -> None:
 
 @pytest.mark.parametrize("command", ["--help", "accounts", "verify", "balance --help"])
 def test_output_that_can_not_be_written_is_said_in_one_line(atm: Atm, command: str) -> None:
+    assert atm("balance", "0")[0] == 0  # which makes the file
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(  # noqa: S603 - our own command
             [ATM, *command.split()], stdout=full, stderr=subprocess.PIPE, text=True, env=atm.environment, timeout=60
