@@ -39,11 +39,13 @@ class UnknownStore(AtmError):
 
     def __str__(self) -> str:
         path = self.url.removeprefix(_SQLITE)
-        is_folder = path.endswith("/") and not _SCHEME.match(path)
-        hint = " A path that ends in a slash is a folder: name a file in it." if is_folder else ""
+        shown, hint = without_password(self.url), ""
         if _HOST_AND_PORT.match(self.url):
-            hint = f" If it is a server, write http://{self.url}"
-        return f"{without_password(self.url)!a} is not a store. Known are: {KNOWN_STORES}.{hint}"
+            server = without_password(f"http://{self.url}")
+            shown, hint = server.removeprefix("http://"), f" If it is a server, write {server}"
+        elif path.endswith("/") and not _SCHEME.match(path):
+            hint = " A path that ends in a slash is a folder: name a file in it."
+        return f"{shown!a} is not a store. Known are: {KNOWN_STORES}.{hint}"
 
 
 class Store(AccountRepository[Account], Protocol):

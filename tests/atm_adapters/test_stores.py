@@ -67,6 +67,12 @@ def test_a_host_and_port_is_no_file_and_the_refusal_says_how_to_name_a_server(ur
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_host_and_port_with_a_password_is_refused_without_showing_it() -> None:
+    with pytest.raises(UnknownStore, match=r"write http://me:\*\*\*@127.0.0.1:8000") as refusal:
+        open_store("me:secret@127.0.0.1:8000")
+    assert "secret" not in str(refusal.value)
+
+
 def test_a_file_that_must_exist_is_not_made(tmp_path: Path) -> None:
     with pytest.raises(StoreUnavailable, match="there is no such file"):
         open_store("x.db", must_exist=True)
