@@ -2,12 +2,11 @@
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 from support.faces import Blocking, blocking
 from support.postgres import Postgres, fresh_schema
+from support.repositories import new_sqlite
 from support.server import serving
 
 from atm_adapters.group_commit import GroupCommit, Immediate, InThreads, ThreadedGroupCommit
@@ -16,15 +15,6 @@ from atm_adapters.repositories.postgres import PostgresAccountRepository
 from atm_adapters.repositories.remote import RemoteAccountRepository
 from atm_adapters.repositories.sqlite import SqliteAccountRepository
 from atm_adapters.testing import BatchRepositoryContract, RepositoryContract
-
-
-@contextmanager
-def _sqlite() -> Iterator[SqliteAccountRepository]:
-    with (
-        TemporaryDirectory() as folder,
-        closing(SqliteAccountRepository(Path(folder) / "accounts.sqlite3")) as accounts,
-    ):
-        yield accounts
 
 
 class TestInMemory(RepositoryContract):
@@ -39,7 +29,7 @@ class TestInMemory(RepositoryContract):
 class TestSqlite(BatchRepositoryContract):
     @contextmanager
     def new_repository(self) -> Iterator[SqliteAccountRepository]:
-        with _sqlite() as accounts:
+        with new_sqlite() as accounts:
             yield accounts
 
 
@@ -53,14 +43,14 @@ class TestImmediateFaceOfMemory(RepositoryContract):
 class TestGroupCommitOverSqlite(RepositoryContract):
     @contextmanager
     def new_repository(self) -> Iterator[Blocking]:
-        with _sqlite() as accounts, blocking(lambda: GroupCommit(accounts)) as face:
+        with new_sqlite() as accounts, blocking(lambda: GroupCommit(accounts)) as face:
             yield face
 
 
 class TestThreadedGroupCommitOverSqlite(RepositoryContract):
     @contextmanager
     def new_repository(self) -> Iterator[ThreadedGroupCommit]:
-        with _sqlite() as accounts:
+        with new_sqlite() as accounts:
             yield ThreadedGroupCommit(accounts)
 
 

@@ -2,18 +2,16 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TypeAlias
 
 import psycopg
 import pytest
 from support.evidence import Often, Record
 from support.postgres import Postgres, fresh_schema
+from support.repositories import new_sqlite
 
 from atm_adapters.repositories.memory import InMemoryAccountRepository
 from atm_adapters.repositories.postgres import PostgresAccountRepository
-from atm_adapters.repositories.sqlite import SqliteAccountRepository
 from atm_adapters.testing import RepositoryContract
 from atm_core import Account, AccountRepository, Transaction
 
@@ -64,7 +62,7 @@ def test_random_sequences_of_calls_agree_with_a_plain_model(
         if store == "memory":
             new: New = _memory
         elif store == "SQLite":
-            new = _sqlite
+            new = new_sqlite
         else:
             new = cleanup.enter_context(_emptied_postgres(postgres))
         contract = CountedContract(new)
@@ -81,15 +79,6 @@ def test_random_sequences_of_calls_agree_with_a_plain_model(
 @contextmanager
 def _memory() -> Iterator[InMemoryAccountRepository]:
     yield InMemoryAccountRepository()
-
-
-@contextmanager
-def _sqlite() -> Iterator[SqliteAccountRepository]:
-    with (
-        TemporaryDirectory() as folder,
-        closing(SqliteAccountRepository(Path(folder) / "accounts.sqlite3")) as accounts,
-    ):
-        yield accounts
 
 
 @contextmanager

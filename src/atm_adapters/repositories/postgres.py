@@ -27,6 +27,7 @@ from psycopg.errors import Diagnostic
 from psycopg_pool import ConnectionPool
 
 from atm_adapters.durability import Durability
+from atm_adapters.sql_rows import BOOKS, account_from, answered_from
 from atm_core import (
     Account,
     AccountAlreadyExists,
@@ -41,7 +42,7 @@ from atm_core import (
     settle,
 )
 from atm_core.errors import READ_WHETHER_IT_EXISTS
-from atm_core.money import from_minor_units, to_minor_units
+from atm_core.money import to_minor_units
 
 T = TypeVar("T")
 Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
@@ -110,12 +111,6 @@ SELECT %s::uuid, added.*
 FROM unnest(%s::text[], %s::bigint[], %s::text[], %s::bigint[], %s::text[], %s::bigint[]) AS added
 """
 
-_BOOKS = """
-SELECT account_number, 0 AS entry, 'opening' AS kind, opening AS amount, balance FROM account
-UNION ALL
-SELECT account_number, entry, kind, amount, balance FROM journal
-ORDER BY account_number, entry
-"""
 _DURABILITY = """
 SELECT name, setting FROM pg_settings
 WHERE name IN ('fsync', 'full_page_writes', 'synchronous_commit', 'synchronous_standby_names') ORDER BY name
@@ -204,7 +199,7 @@ class PostgresAccountRepository:
         )
         if row is None:
             raise AccountNotFound(account_number)
-        return Account(account_number, from_minor_units(row[0]))
+        return account_from(account_number, row[0])
 
     def add(self, account: Account, /) -> Account:
         batch = uuid4()
@@ -280,7 +275,7 @@ class PostgresAccountRepository:
                 (after, limit),
             ).fetchall()
         )
-        return [Account(number, from_minor_units(balance)) for number, balance in rows]
+        return [account_from(number, balance) for number, balance in rows]
 
     def count_accounts(self) -> int:
         (count,) = self._patiently(lambda connection: connection.execute("SELECT count(*) FROM account").fetchall())[0]
@@ -295,7 +290,7 @@ class PostgresAccountRepository:
             connection.cursor("books") as books,
         ):
             books.itersize = 2000
-            yield from audit(books.execute(_BOOKS))
+            yield from audit(books.execute(BOOKS))
 
     def durability(self) -> Durability:
         """Ask one of the connections that the transactions use, whose settings are not all the database's."""
@@ -457,14 +452,9 @@ def _carry_out(
             accounts: dict[str, Account] = {}
             last_entry: dict[str, int] = {}
             for number, balance, entry in loaded:
-                accounts[number] = Account(number, from_minor_units(balance))
+                accounts[number] = account_from(number, balance)
                 last_entry[number] = entry
-            answered = {
-                (number, key): Entry(
-                    Transaction(number, kind, from_minor_units(amount), key), Account(number, from_minor_units(balance))
-                )
-                for number, key, kind, amount, balance in known
-            }
+            answered = answered_from(known)
 
             outcomes, entries = settle(transactions, accounts, answered)
             rows = _rows(entries, last_entry)

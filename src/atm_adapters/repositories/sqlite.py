@@ -12,6 +12,7 @@ from pathlib import Path
 from threading import Lock
 
 from atm_adapters.durability import Durability
+from atm_adapters.sql_rows import BOOKS, account_from, answered_from
 from atm_core import (
     Account,
     AccountAlreadyExists,
@@ -26,7 +27,7 @@ from atm_core import (
     settle,
 )
 from atm_core.errors import READ_WHETHER_IT_EXISTS, SEND_AGAIN_UNDER_THE_KEY
-from atm_core.money import from_minor_units, to_minor_units
+from atm_core.money import to_minor_units
 
 _APPLICATION_ID = 0x41544D31  # "ATM1", in the file's header: tells our files from other people's databases
 _SCHEMA_VERSION = 1
@@ -53,13 +54,6 @@ CREATE TABLE journal (
 ) STRICT;
 
 CREATE UNIQUE INDEX journal_key ON journal (account_number, key) WHERE key IS NOT NULL;
-"""
-
-_BOOKS = """
-SELECT account_number, 0 AS entry, 'opening' AS kind, opening AS amount, balance FROM account
-UNION ALL
-SELECT account_number, entry, kind, amount, balance FROM journal
-ORDER BY account_number, entry
 """
 
 
@@ -107,7 +101,7 @@ class SqliteAccountRepository:
             ).fetchone()
         if row is None:
             raise AccountNotFound(account_number)
-        return Account(account_number, from_minor_units(row[0]))
+        return account_from(account_number, row[0])
 
     def add(self, account: Account, /) -> Account:
         with self._commit(advice_if_in_doubt=READ_WHETHER_IT_EXISTS) as connection:
@@ -144,7 +138,7 @@ class SqliteAccountRepository:
                 "SELECT account_number, balance FROM account WHERE account_number > ? ORDER BY account_number LIMIT ?",
                 (after, limit),
             ).fetchall()
-        return [Account(number, from_minor_units(balance)) for number, balance in rows]
+        return [account_from(number, balance) for number, balance in rows]
 
     def count_accounts(self) -> int:
         with self._read_lock, self._errors_named(self._reader):
@@ -159,7 +153,7 @@ class SqliteAccountRepository:
                 raise self._unavailable(f"the file is damaged: {finding.splitlines()[-1]}")
             # One statement, so one moment, whoever writes meanwhile. Its price: until it ends, what they write stays
             # in the write-ahead log, which grows.
-            yield from audit(connection.execute(_BOOKS))
+            yield from audit(connection.execute(BOOKS))
 
     def durability(self) -> Durability:
         """Ask the connection that writes; this waits while it does."""
@@ -331,7 +325,7 @@ def _load_accounts(connection: sqlite3.Connection, transactions: Iterable[Transa
         "SELECT account_number, balance FROM account WHERE account_number IN (SELECT value FROM json_each(?))",
         (numbers,),
     )
-    return {number: Account(number, from_minor_units(balance)) for number, balance in rows}
+    return {number: account_from(number, balance) for number, balance in rows}
 
 
 def _load_answered(connection: sqlite3.Connection, transactions: Iterable[Transaction]) -> dict[tuple[str, str], Entry]:
@@ -343,12 +337,7 @@ def _load_answered(connection: sqlite3.Connection, transactions: Iterable[Transa
         " JOIN journal ON account_number = asked.value ->> 0 AND journal.key = asked.value ->> 1",
         (json.dumps(keys),),
     )
-    return {
-        (number, key): Entry(
-            Transaction(number, kind, from_minor_units(amount), key), Account(number, from_minor_units(balance))
-        )
-        for number, key, kind, amount, balance in rows
-    }
+    return answered_from(rows)
 
 
 def _write(connection: sqlite3.Connection, accounts: dict[str, Account], entries: list[Entry]) -> None:

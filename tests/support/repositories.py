@@ -1,0 +1,18 @@
+"""Repositories that are empty, and cleaned up after."""
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from atm_adapters.repositories.sqlite import SqliteAccountRepository
+
+
+@contextmanager
+def new_sqlite() -> Iterator[SqliteAccountRepository]:
+    """Make a SQLite file in a folder of its own."""
+    with (
+        TemporaryDirectory() as folder,
+        closing(SqliteAccountRepository(Path(folder) / "accounts.sqlite3")) as accounts,
+    ):
+        yield accounts
