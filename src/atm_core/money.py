@@ -19,6 +19,7 @@ LARGEST_SUM = Decimal("9999999999999.99")
 
 _LARGEST_INT = int(LARGEST_SUM)
 _CENT = Decimal("0.01")
+_CENTS_IN_ONE = Decimal(100)
 _ZERO = Decimal("0.00")
 _PLAIN_DECIMAL = re.compile(r"-?[0-9]+(\.[0-9]+)?", re.ASCII)
 # A context of our own: the caller's may round silently, at any precision and in any direction. 38 digits hold the
@@ -96,9 +97,9 @@ def exact_difference(first: Decimal, second: Decimal) -> Decimal:
 
 def to_minor_units(money: Decimal) -> int:
     """The same sum as a whole number of cents, as stores keep it."""
-    return int(money.scaleb(2, context=_EXACT))
+    return int(_EXACT.multiply(money, _CENTS_IN_ONE))
 
 
 def from_minor_units(cents: int) -> Decimal:
     """The sum that a store keeps as a whole number of cents, with two decimals again."""
-    return Decimal(cents).scaleb(-2, context=_EXACT)
+    return _EXACT.multiply(_CENT, cents)

@@ -8,9 +8,11 @@ other, which no documentation promises; the tests play every case over a socket.
 import asyncio
 import json
 from http import HTTPStatus
-from typing import ClassVar
+from typing import ClassVar, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from atm_adapters.http.transport import JoiningTransport
 
 MAX_HEAD_BYTES = 64 * 1024
 MAX_FIELDS = 100
@@ -32,7 +34,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn's own
         """Wait for the first request."""
-        super().connection_made(transport)
+        super().connection_made(cast("asyncio.Transport", JoiningTransport(transport, self.loop)))
         self._deadline = self.loop.call_later(self.read_seconds, self._on_deadline)
 
     def connection_lost(self, exc: Exception | None) -> None:
