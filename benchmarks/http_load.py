@@ -17,7 +17,7 @@ from support.postgres import free_port
 
 HERE = Path(__file__).parent
 BIN = Path(sys.executable).parent
-SECONDS = 2
+SECONDS = 1
 _CORES = sorted(os.sched_getaffinity(0))
 _SERVER_CORE, _LOAD_CORE = _CORES[0], _CORES[-1]
 

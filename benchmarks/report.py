@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from statistics import median
+from statistics import median, quantiles
 from typing import NamedTuple
 
 import matplotlib as mpl
@@ -22,6 +22,13 @@ mpl.use("svg")
 mpl.rcParams["svg.hashsalt"] = "mini-atm"  # the same figures make the same file
 
 
+CHARTED = {
+    store: {connections: f"{store}, {connections} connections" for connections in (1, 8, 32, 128, 512)}
+    for store in ("memory", "SQLite", "PostgreSQL")
+}
+"""By store and number of connections, what the second chart shows."""
+
+
 class Claim(NamedTuple):
     """What was measured, beside what (None: by itself), and what the ratio, or the figure itself, should be."""
 
@@ -32,10 +39,18 @@ class Claim(NamedTuple):
 
     def figure(self, figures: Figures) -> float:
         """The median over the rounds of the ratio within each round, or of the figure."""
+        return median(self._each(figures))
+
+    def middle_half(self, figures: Figures) -> tuple[float, float]:
+        """Between what half of the rounds were."""
+        first, _, third = quantiles(self._each(figures), method="inclusive")
+        return first, third
+
+    def _each(self, figures: Figures) -> list[float]:
         mine = _values(figures[self.measured])
         if self.beside is None:
-            return median(mine)
-        return median(a / b for a, b in zip(mine, _values(figures[self.beside]), strict=True))
+            return mine
+        return [a / b for a, b in zip(mine, _values(figures[self.beside]), strict=True)]
 
     def verdict(self, figures: Figures) -> str:
         """Whether the target was reached."""
@@ -45,20 +60,19 @@ class Claim(NamedTuple):
         return "reached" if reached else "**falls short**"
 
 
-def write(
-    claims: Sequence[Claim], figures: Figures, connections: Sequence[int], elsewhere: Mapping[str, tuple[str, int]]
-) -> None:
+def write(claims: Sequence[Claim], figures: Figures, elsewhere: Mapping[str, tuple[str, int]]) -> None:
     """Write RESULTS.md and the charts, and print the table of ratios.
 
     :param elsewhere: by what was measured here, what others' figure to show beside it, which was not measured here.
     """
     ratios = _table(
-        ["measured", "beside", "figure", "target", ""],
+        ["measured", "beside", "figure", "half of the rounds", "target", ""],
         [
             [
                 claim.measured,
                 claim.beside or "",
-                f"{claim.figure(figures):.2f}x" if claim.beside else f"{claim.figure(figures):,.0f}",
+                _figure(claim, claim.figure(figures)),
+                " to ".join(_figure(claim, each) for each in claim.middle_half(figures)),
                 _target(claim),
                 claim.verdict(figures),
             ]
@@ -82,12 +96,13 @@ def write(
         f"## Beside a ledger that was not measured here\n\n{_ELSEWHERE}\n{others}\n\n" + (HERE / "NOTES.md").read_text()
     )
     _chart_of_ratios(claims, figures)
-    _chart_of_connections(figures, connections)
+    _chart_of_connections(figures)
 
 
 _INTRODUCTION = """\
 Take ratios from this page, not figures: the machine is small and shared. In every round everything was
-measured once, in turn; a ratio is the median over the rounds of what was measured in the same round.
+measured once, in turn, what is compared close together and in the opposite order the next time; a ratio is
+the median over the rounds of what was measured in the same round. (The chart's rows had every other round.)
 Servers run on one core, the load on another; PostgreSQL, which needs one too, takes what they leave.
 Per-request logging is off on all sides, except in the row that says what it costs. Every run that moved
 money was followed by a look at the balances, which had to be what the answers said.
@@ -123,6 +138,10 @@ def _absolute(measured: Sequence[float | Answered]) -> list[str]:
     return [f"{figure:,.{digits}f}" for figure in (median(values), min(values), max(values))] + (latency or ["", ""])
 
 
+def _figure(claim: Claim, figure: float) -> str:
+    return f"{figure:.2f}x" if claim.beside else f"{figure:,.0f}"
+
+
 def _target(claim: Claim) -> str:
     if claim.target is None:
         return ""
@@ -156,13 +175,12 @@ def _chart_of_ratios(claims: Sequence[Claim], figures: Figures) -> None:
     _save(fig, "ratios.svg")
 
 
-def _chart_of_connections(figures: Figures, connections: Sequence[int]) -> None:
+def _chart_of_connections(figures: Figures) -> None:
     fig, axes = plt.subplots(figsize=(7, 4), layout="constrained")
-    for store in ("memory", "SQLite", "PostgreSQL"):
-        rates = [median(_values(figures[f"{store}, {number} connections"])) for number in connections]
-        axes.plot(connections, rates, marker="o", label=store)
+    for store, rows in CHARTED.items():
+        axes.plot(list(rows), [median(_values(figures[row])) for row in rows.values()], marker="o", label=store)
     axes.set_xscale("log", base=2)
-    axes.set_xticks(connections, [str(number) for number in connections])
+    axes.set_xticks(list(rows), [str(connections) for connections in rows])
     axes.set_ylim(bottom=0)
     axes.set_xlabel("connections")
     axes.set_ylabel("deposits a second")

@@ -322,7 +322,7 @@ def _insert_accounts(connection: sqlite3.Connection, accounts: Iterable[Account]
 def _load_accounts(connection: sqlite3.Connection, transactions: Iterable[Transaction]) -> dict[str, Account]:
     numbers = json.dumps(list({transaction.account_number for transaction in transactions}))
     rows = connection.execute(
-        "SELECT account_number, balance FROM account WHERE account_number IN (SELECT value FROM json_each(?))",
+        "SELECT account_number, balance FROM json_each(?) JOIN account ON account_number = value",
         (numbers,),
     )
     return {number: account_from(number, balance) for number, balance in rows}
