@@ -14,11 +14,9 @@ from typing import Annotated
 
 import typer
 
+from atm_adapters.capabilities import AuditableStore, ListableStore, Store
 from atm_adapters.stores import (
     KNOWN_STORES,
-    AuditableStore,
-    ListableStore,
-    Store,
     default_store,
     kind_of_store,
     open_store,
@@ -345,11 +343,14 @@ def _is_address_of(url: str, host: str, port: int) -> bool:
         return False
     from urllib.parse import urlsplit
 
+    from atm_adapters.loopback import is_loopback
+
     try:
-        named = urlsplit(url)
-        return named.port == port and named.hostname in (host, "localhost", "127.0.0.1", "::1")
+        named, named_port = urlsplit(url).hostname or "", urlsplit(url).port
     except ValueError:  # what is wrong with it, the store will say
         return False
+    listens_on_loopback = is_loopback(host) or host in ("0.0.0.0", "::")  # noqa: S104 - compared, not listened on
+    return named_port == port and (named == host or (listens_on_loopback and is_loopback(named)))
 
 
 def _print_version(wanted: bool) -> None:

@@ -14,8 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
-from atm_adapters.durability import Durability, TellsDurability
-from atm_adapters.stores import Store
+from atm_adapters.capabilities import Durability, Store, TellsDurability
 from atm_core import (
     Account,
     AccountRepository,

@@ -9,8 +9,8 @@ from decimal import Decimal
 from itertools import chain
 from typing import TypeAlias
 
+from atm_adapters.capabilities import ListableStore
 from atm_adapters.exact_json import encode, encode_account
-from atm_adapters.stores import ListableStore
 from atm_core import Account, AuditedAccount
 from atm_core.money import exact_sum
 

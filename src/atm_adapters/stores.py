@@ -5,11 +5,11 @@ Each of them, and the library it needs, is imported only when it is asked for.
 
 import os
 import re
-from collections.abc import Awaitable, Generator
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal
 
-from atm_core import Account, AccountRepository, AtmError, AuditedAccount, StoreUnavailable
+from atm_adapters.capabilities import AwaitableStore, Store
+from atm_core import Account, AtmError, StoreUnavailable
 
 if TYPE_CHECKING:
     from atm_adapters.group_commit import CommitObserver
@@ -46,54 +46,6 @@ class UnknownStore(AtmError):
         elif path.endswith("/") and not _SCHEME.match(path):
             hint = " A path that ends in a slash is a folder: name a file in it."
         return f"{shown!a} is not a store. Known are: {KNOWN_STORES}.{hint}"
-
-
-class Store(AccountRepository[Account], Protocol):
-    """A repository for callers that block, and that can be closed."""
-
-    def close(self) -> None:
-        """Give back what the repository holds. A call that hangs in another thread should fail then."""
-        ...
-
-
-@runtime_checkable
-class ListableStore(Store, Protocol):
-    """A store that lists its accounts to whoever keeps it. No client can ask for that."""
-
-    def list_accounts(self, after: str, limit: int, /) -> list[Account]:
-        """Give the accounts that follow one account number, in the store's order of text; after "" come the first.
-
-        Nothing is held between two calls, so that a reader who takes hours delays nobody.
-
-        :param limit: how many to give at the most; fewer are given only at the end.
-        """
-        ...
-
-
-@runtime_checkable
-class AuditableStore(ListableStore, Protocol):
-    """A store with a journal, which can be compared with the balances."""
-
-    def count_accounts(self) -> int:
-        """How many accounts there are."""
-        ...
-
-    def audit(self) -> Generator[AuditedAccount, None, None]:
-        """Compare each balance with its journal, as both were at one moment, and change nothing.
-
-        :returns: what was found of every account, and of each that has a journal but does not exist. It is read
-            little by little; until that is finished or closed, the store keeps what is written meanwhile apart.
-        :raises StoreUnavailable: if the store can't be read, or is damaged in its own terms, with what was found.
-        """
-        ...
-
-
-class AwaitableStore(AccountRepository[Awaitable[Account]], Protocol):
-    """A repository for callers on an event loop, and that can be closed."""
-
-    async def close(self) -> None:
-        """Finish what was begun and give back what the repository holds."""
-        ...
 
 
 def open_store(url: str | None = None, *, must_exist: bool = False) -> Store:

@@ -19,8 +19,9 @@ import pytest
 from support.postgres import Postgres, fresh_schema
 from support.server import ATM, running_server
 
+from atm_adapters.capabilities import ListableStore
 from atm_adapters.listing import json_document, pages_of
-from atm_adapters.stores import ListableStore, open_store
+from atm_adapters.stores import open_store
 from atm_core import deposit, open_account
 
 

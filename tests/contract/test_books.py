@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from support.postgres import fresh_schema
 
-from atm_adapters.stores import AuditableStore, ListableStore, Store, open_store
+from atm_adapters.capabilities import AuditableStore, ListableStore, Store
+from atm_adapters.stores import open_store
 from atm_core import AuditedAccount, deposit, open_account, withdraw
 
 

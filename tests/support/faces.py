@@ -5,7 +5,7 @@ import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
-from atm_adapters.stores import AwaitableStore
+from atm_adapters.capabilities import AwaitableStore
 from atm_core import Account, AccountRepository, Transaction
 
 

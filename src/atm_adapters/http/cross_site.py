@@ -11,12 +11,13 @@ import re
 from collections.abc import Awaitable, Callable, Collection
 from functools import lru_cache
 from http import HTTPStatus
-from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
 from litestar import Request
 from litestar.exceptions import HTTPException
+
+from atm_adapters.loopback import is_loopback
 
 _ONLY_READS = {"GET", "HEAD", "OPTIONS"}
 _ORIGIN = re.compile(r"https?://[a-z0-9.:\[\]-]+", re.ASCII)
@@ -84,9 +85,9 @@ def refuse_cross_site(
         if host is None:
             raise NotOneHost
         server = scope["server"]
-        if server and _is_loopback(server[0]):
+        if server and is_loopback(server[0]):
             host_name = _without_port(host)
-            if not _is_loopback(host_name) and host_name not in hosts:
+            if not is_loopback(host_name) and host_name not in hosts:
                 raise ForeignHost
 
         if scope["method"] in _ONLY_READS or origin in origins:
@@ -107,13 +108,3 @@ def _without_port(host: str) -> str:
         return urlsplit(f"//{host}").hostname or ""
     except ValueError:  # such as [::1
         return host
-
-
-@lru_cache(1024)
-def _is_loopback(name: str) -> bool:
-    if name == "localhost" or name.endswith(".localhost"):  # RFC 6761, section 6.3
-        return True
-    try:
-        return ip_address(name).is_loopback
-    except ValueError:
-        return False

@@ -7,7 +7,7 @@ from contextlib import suppress
 from litestar import get
 from litestar.handlers import HTTPRouteHandler
 
-from atm_adapters.durability import TellsDurabilityAwaitably
+from atm_adapters.capabilities import TellsDurabilityAwaitably
 from atm_adapters.http.openapi import LiveOperation, ReadyOperation
 from atm_core import Account, AccountNotFound, AccountRepository, StoreUnavailable, check_balance
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from heapq import nsmallest
 from threading import Lock
 
-from atm_adapters.durability import Durability
+from atm_adapters.capabilities import Durability
 from atm_core import Account, AccountAlreadyExists, AccountNotFound, AtmError, Entry, Transaction, settle
 
 

@@ -26,7 +26,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.errors import Diagnostic
 from psycopg_pool import ConnectionPool
 
-from atm_adapters.durability import Durability
+from atm_adapters.capabilities import Durability
 from atm_adapters.sql_rows import BOOKS, account_from, answered_from
 from atm_core import (
     Account,

@@ -11,6 +11,7 @@ import msgspec
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, stop_after_delay, wait_random_exponential
 
 from atm_adapters.exact_json import decode_account
+from atm_adapters.loopback import is_loopback
 from atm_core import (
     LARGEST_SUM,
     Account,
@@ -28,8 +29,6 @@ from atm_core.errors import READ_WHETHER_IT_EXISTS
 
 # Idle connections are given up before uvicorn does it, which would be in the middle of the next request.
 _LIMITS: Final = httpx.Limits(max_connections=64, keepalive_expiry=4.0)
-
-_THIS_MACHINE: Final = ("localhost", "127.0.0.1", "::1")
 
 
 class _Problem(msgspec.Struct):
@@ -89,7 +88,7 @@ class RemoteAccountRepository:
                 auth=(address.username, address.password) if address.userinfo else None,
                 timeout=timeout,
                 limits=_LIMITS,
-                trust_env=address.host not in _THIS_MACHINE,  # whose requests no proxy should see
+                trust_env=not is_loopback(address.host),  # whose requests no proxy should see
             )
         except (httpx.InvalidURL, ValueError) as error:  # whose words may hold a piece of the password
             raise StoreUnavailable(self._name, "its URL should be like http://127.0.0.1:8000") from error

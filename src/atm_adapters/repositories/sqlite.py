@@ -11,7 +11,7 @@ from os.path import isdir
 from pathlib import Path
 from threading import Lock
 
-from atm_adapters.durability import Durability
+from atm_adapters.capabilities import Durability
 from atm_adapters.sql_rows import BOOKS, account_from, answered_from
 from atm_core import (
     Account,

@@ -17,7 +17,7 @@ from support.proxy import Moment, Proxy, cutting_proxy
 from support.server import running_server
 from support.waiting import until
 
-from atm_adapters.durability import Durability
+from atm_adapters.capabilities import Durability
 from atm_adapters.repositories.postgres import PostgresAccountRepository, _is_in_doubt, _pause
 from atm_adapters.stores import open_store
 from atm_core import (

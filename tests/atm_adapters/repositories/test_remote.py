@@ -272,15 +272,29 @@ def test_who_is_interrupted_is_told_the_key_and_that_the_outcome_is_unknown(prox
     assert "again under the idempotency key" in message
 
 
-def test_a_server_can_not_be_its_own_store() -> None:
-    done = subprocess.run(  # noqa: S603 - our own command
-        [ATM, "serve", "--port", "8765", "--store", "http://localhost:8765/"],
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+def serve(host: str, store: str) -> "subprocess.CompletedProcess[str]":
+    command = [ATM, "serve", "--host", host, "--port", "8765", "--store", store]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)  # noqa: S603 - our own command
+
+
+@pytest.mark.parametrize(
+    ("host", "store"),
+    [
+        ("127.0.0.1", "http://localhost:8765/"),
+        ("0.0.0.0", "http://127.0.0.1:8765"),  # noqa: S104 - refused before it listens
+        ("192.0.2.1", "http://192.0.2.1:8765"),
+    ],
+)
+def test_a_server_can_not_be_its_own_store(host: str, store: str) -> None:
+    done = serve(host, store)
     assert (done.returncode, done.stdout) == (2, "")
     assert "can't be its own store" in done.stderr
+
+
+def test_a_server_at_another_address_with_the_same_port_may_be_a_store() -> None:
+    done = serve("192.0.2.1", "http://127.0.0.1:8765")  # kept for documentation (RFC 5737), so it can't be listened on
+    assert done.returncode == 1
+    assert "can't listen on 192.0.2.1:8765" in done.stderr
 
 
 def test_a_server_that_is_silent_is_not_waited_for_without_end() -> None:

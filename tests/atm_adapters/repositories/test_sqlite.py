@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from atm_adapters.durability import Durability
+from atm_adapters.capabilities import Durability
 from atm_adapters.repositories.sqlite import SqliteAccountRepository
 from atm_core import Account, StoreUnavailable, Transaction, check_balance, deposit, open_account, withdraw
 

@@ -1,0 +1,15 @@
+"""Which names and addresses are this machine's own."""
+
+from functools import lru_cache
+from ipaddress import ip_address
+
+
+@lru_cache(1024)
+def is_loopback(host: str) -> bool:
+    """Say whether a host name or an address, without a port, is of the loopback interface."""
+    if host == "localhost" or host.endswith(".localhost"):  # RFC 6761, section 6.3
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
