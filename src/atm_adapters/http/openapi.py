@@ -1,6 +1,7 @@
 """The API's description: schemas, parameters and statuses, as data."""
 
 from dataclasses import dataclass
+from decimal import Decimal
 from http import HTTPStatus
 
 from litestar.openapi.spec import (
@@ -18,7 +19,7 @@ from litestar.openapi.spec import (
 
 from atm_adapters.error_catalogue import report_for
 from atm_adapters.exact_json import OPENING_EXAMPLE, InvalidBody
-from atm_adapters.http.problems import problem_members
+from atm_adapters.http.problems import MONEY_AT, OPENING_MONEY_AT, problem_members
 from atm_core import (
     LARGEST_SUM,
     AccountAlreadyExists,
@@ -182,10 +183,10 @@ def _json(description: str, schema: str) -> OpenAPIResponse:
 _ACCOUNT = _json("The account as it stands; under a key that was used before, as it stood then", "Account")
 
 
-def _problems(status: int, *errors: AtmError) -> OpenAPIResponse:
+def _problems(status: int, *errors: AtmError, money_at: str = MONEY_AT) -> OpenAPIResponse:
     """Describe one status: a problem document, with each of these errors as an example of what is answered."""
     examples: dict[str, Example | Reference] = {
-        error.code: Example(summary=report_for(error).title, value=problem_members(error)) for error in errors
+        error.code: Example(summary=report_for(error).title, value=problem_members(error, money_at)) for error in errors
     }
     return OpenAPIResponse(
         description=HTTPStatus(status).phrase,
@@ -277,8 +278,10 @@ class OpenOperation(Operation):
             "415": _problems(415),
             "422": _problems(
                 422,
+                InvalidAmount(Decimal("0.001"), "must be in whole cents, with at most two decimals, such as 10.25"),
                 InvalidBody("#", "it is empty", OPENING_EXAMPLE),
                 InvalidAccountNumber("a b"),
+                money_at=OPENING_MONEY_AT,
             ),
             "503": _problems(
                 503,

@@ -16,6 +16,7 @@ logger = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 64 * 1024
 RETRY_AFTER_SECONDS = 1
+MONEY_AT, OPENING_MONEY_AT = "#/amount", "#/balance"  # JSON pointers to the sum of money in a body
 
 
 class UnsupportedMediaType(HTTPException):
@@ -42,7 +43,7 @@ class MetricsNotInstalled(HTTPException):
 def answer_problem(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
     """Log an error, and answer it with a problem document."""
     if isinstance(error, AtmError):
-        problem = _core_problem(error, request.route_handler.opt.get("money_at", "#/amount"))
+        problem = _core_problem(error, request.route_handler.opt.get("money_at", MONEY_AT))
         if isinstance(error, StoreUnavailable | OutcomeUnknown):
             logger.error("%s", error)
         else:
@@ -68,7 +69,7 @@ def problem_code(error: Exception) -> str:
     return str(int(error.status_code if isinstance(error, HTTPException) else HTTPStatus.INTERNAL_SERVER_ERROR))
 
 
-def problem_members(error: AtmError, money_at: str = "#/amount") -> dict[str, Any]:
+def problem_members(error: AtmError, money_at: str = MONEY_AT) -> dict[str, Any]:
     """The members of the problem document for an error of the core or of an adapter.
 
     :param money_at: the JSON pointer to the sum of money in the request's body.

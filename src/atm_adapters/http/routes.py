@@ -19,7 +19,7 @@ from litestar.types import HTTPReceiveMessage, Receive, Scope, Send
 
 from atm_adapters.exact_json import decode_amount, decode_opening, encode_account
 from atm_adapters.http.openapi import BalanceOperation, DepositOperation, OpenOperation, WithdrawOperation
-from atm_adapters.http.problems import MAX_BODY_BYTES, ClientLeft, UnsupportedMediaType
+from atm_adapters.http.problems import MAX_BODY_BYTES, OPENING_MONEY_AT, ClientLeft, UnsupportedMediaType
 from atm_core import (
     Account,
     AccountRepository,
@@ -104,7 +104,7 @@ def account_routes(accounts: AccountRepository[Awaitable[Account]]) -> list[HTTP
         logger.info("withdrawal from account %s", account.number)
         return AccountResponse(account)
 
-    @post("/accounts", operation_id="openAccount", operation_class=OpenOperation, money_at="#/balance")
+    @post("/accounts", operation_id="openAccount", operation_class=OpenOperation, money_at=OPENING_MONEY_AT)
     async def open_route(request: Request[Any, Any, Any]) -> AccountResponse:
         body, keys = await _json_and_keys(request)
         if keys:

@@ -254,6 +254,18 @@ def test_what_is_wrong_with_an_opening_is_said_with_a_pointer_and_an_example(cli
         assert words in answer.json()["detail"]
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [("/accounts/0/deposit", {"amount": "-5"}), ("/accounts", {"account_number": "7", "balance": "0.001"})],
+)
+def test_the_description_s_example_of_a_refused_sum_is_what_is_answered(
+    client: httpx.Client, path: str, body: dict[str, str]
+) -> None:
+    operation = client.get("/openapi.json").json()["paths"][path.replace("/0/", "/{account_number}/")]["post"]
+    example = operation["responses"]["422"]["content"]["application/problem+json"]["examples"]["invalid-amount"]
+    assert client.post(path, json=body).json() == example["value"]
+
+
 def test_concurrent_clients_on_one_account_all_count(client: httpx.Client, server: Server) -> None:
     before = balance(client)
 
