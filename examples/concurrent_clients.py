@@ -1,7 +1,7 @@
 """Several clients at once on the same account over HTTP, and the edge cases one by one.
 
-What it needs: Mini-ATM and httpx (``pip install . httpx``), and a running server with a store that
-nobody else is using (``atm serve --store memory:``).
+What it needs: Mini-ATM (``pip install .``), and a running server whose accounts nobody else is using
+(``atm serve --store memory:``).
 
 How to run it: ``python examples/concurrent_clients.py [http://127.0.0.1:8000]``
 
@@ -11,6 +11,7 @@ What you should see: a line for each step, then "All as expected." Every step is
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
+from uuid import uuid4
 
 import httpx
 
@@ -33,8 +34,9 @@ def main(address: str) -> None:
         assert balance(atm, "0") == opening + deposited
         print(f"{CLIENTS} clients made {DEPOSITS_EACH} deposits of 0.01 each, at once: {deposited} more, none lost.")
 
+        key = str(uuid4())
         with ThreadPoolExecutor(CLIENTS) as clients:
-            repeated = list(clients.map(lambda _: move(atm, "deposit", "0", '"100"', key="once"), range(CLIENTS)))
+            repeated = list(clients.map(lambda _: move(atm, "deposit", "0", '"100"', key), range(CLIENTS)))
         assert [answer.status_code for answer in repeated] == [200] * CLIENTS
         assert balance(atm, "0") == opening + deposited + 100
         print(f"{CLIENTS} clients sent one deposit of 100 under one key, at once: it counted once.")
@@ -54,7 +56,7 @@ def main(address: str) -> None:
             ("malformed JSON", atm.post("/accounts/0/deposit", content=b"{amount: 5", headers=JSON), 422),
             ("JSON without an amount", atm.post("/accounts/0/deposit", json={}), 422),
             ("no JSON at all", atm.post("/accounts/0/deposit"), 422),
-            ("the key again for something else", move(atm, "withdraw", "0", "100", key="once"), 422),
+            ("the key again for something else", move(atm, "withdraw", "0", "100", key), 422),
             ("a wrong method", atm.get("/accounts/0/deposit"), 405),
             ("an unknown account", move(atm, "deposit", "no-such-account", "5"), 404),
             ("an unknown path", atm.get("/nothing/here"), 404),
@@ -86,7 +88,8 @@ def deposit_many(atm: httpx.Client) -> list[Decimal]:
 def exact(answer: httpx.Response) -> Decimal:
     """Take the balance from an answer by its digits, past any float."""
     assert answer.status_code == 200, answer.text
-    return Decimal(str(answer.json()["balance"])).quantize(Decimal("0.01"))
+    balance: Decimal = answer.json(parse_float=Decimal)["balance"]
+    return balance
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ class ListableStore(Store, Protocol):
     """A store that lists its accounts to whoever keeps it. No client can ask for that."""
 
     def list_accounts(self, after: str, limit: int, /) -> list[Account]:
-        """Give the accounts that follow one account number, in the store's order of text; after "" come the first.
+        """Give the accounts that follow an account number, in the store's order of text; "" gives the first.
 
         Nothing is held between two calls, so that a reader who takes hours delays nobody.
 
@@ -57,7 +57,7 @@ class AwaitableStore(AccountRepository[Awaitable[Account]], Protocol):
 
 @dataclass(frozen=True)
 class Durability:
-    """How long what a store answered lasts.
+    """Whether what a store answered survives a power cut, and the settings that decide it.
 
     ``store`` is its kind, such as ``sqlite``. ``durable`` says whether its settings keep what was answered
     through a power cut, as far as the disk keeps what it says it wrote. ``settings`` are the settings that

@@ -313,7 +313,7 @@ class _Call:
     def __init__(self, transaction: Transaction) -> None:
         self.transaction = transaction
         self.outcome: Account | Exception = OutcomeUnknown(
-            "shared with other threads", "the one that wrote was stopped"
+            "that was asked", "the thread that committed for this one was interrupted"
         )
         self.commits = False
         self.woken = threading.Lock()  # released to wake the one who waits: the cheapest signal there is
@@ -367,4 +367,4 @@ def _copy(error: Exception) -> Exception:
 
 
 def _closed() -> StoreUnavailable:
-    return StoreUnavailable("behind this server", "it is shutting down")
+    return StoreUnavailable("that was asked", "it was closed")

@@ -1,4 +1,4 @@
-"""Which names and addresses are this machine's own."""
+"""Which host names and addresses are those of the loopback interface."""
 
 from functools import lru_cache
 from ipaddress import ip_address
@@ -7,6 +7,7 @@ from ipaddress import ip_address
 @lru_cache(1024)
 def is_loopback(host: str) -> bool:
     """Say whether a host name or an address, without a port, is of the loopback interface."""
+    host = host.lower()
     if host == "localhost" or host.endswith(".localhost"):  # RFC 6761, section 6.3
         return True
     try:

@@ -114,9 +114,10 @@ def kind_of_store(url: str) -> Literal["memory", "postgresql", "remote", "sqlite
 
 
 def open_awaitable_store(url: str | None = None, *, observer: "CommitObserver | None" = None) -> AwaitableStore:
-    """Open a store as :func:`open_store` does, for callers on an event loop.
+    """Open a store as :func:`open_store` does, for callers on an event loop. To open it may block for a moment.
 
     :param observer: is told of every commit that callers share.
+    :raises UnknownStore: as :func:`open_store`; ``StoreUnavailable`` too.
     """
     from atm_adapters.group_commit import BatchRepository, GroupCommit, Immediate, InThreads
 

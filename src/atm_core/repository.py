@@ -18,7 +18,8 @@ class AccountRepository(Protocol[Out_co]):
     there, ``AccountRepository[Awaitable[Account]]`` is for callers on an event loop. A refusal is
     raised where the account would have been returned: by the call, or by awaiting it.
 
-    Every method may raise :class:`~atm_core.errors.StoreUnavailable`, and then nothing was changed.
+    Every method may raise :class:`~atm_core.errors.StoreUnavailable` or
+    :class:`~atm_core.errors.Overloaded`, and then nothing was changed.
     """
 
     def get(self, account_number: str, /) -> Out_co:

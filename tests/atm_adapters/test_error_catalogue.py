@@ -1,4 +1,4 @@
-"""One table of errors, complete, and the same from every front end."""
+"""One table of errors, complete and consistent."""
 
 from atm_adapters.error_catalogue import CATALOGUE
 from atm_core import AtmError
@@ -13,7 +13,7 @@ def test_every_error_is_in_the_table_and_its_code_names_it_alone() -> None:
     assert len({error.code for error in CATALOGUE}) == len(CATALOGUE)
 
 
-def test_statuses_and_exit_codes_are_those_that_front_ends_document() -> None:
+def test_each_error_has_a_title_and_what_is_unavailable_is_503_and_exit_code_4() -> None:
     for error, report in CATALOGUE.items():
         assert report.exit_code in (2, 3, 4), error
         assert 400 <= report.status <= 503, error

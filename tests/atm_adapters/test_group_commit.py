@@ -212,9 +212,9 @@ def test_closing_finishes_everything_that_was_taken_on_and_refuses_the_rest(stor
         taken_on = [deposit(accounts, "0", 1) for _ in range(5)]
         closing = asyncio.ensure_future(accounts.close())
         await store.has_begun()
-        with pytest.raises(StoreUnavailable, match="shutting down"):
+        with pytest.raises(StoreUnavailable, match="it was closed"):
             deposit(accounts, "0", 1)
-        with pytest.raises(StoreUnavailable, match="shutting down"):
+        with pytest.raises(StoreUnavailable, match="it was closed"):
             accounts.get("0")
         store.gate.release(3)
         assert (await _settled(*taken_on))[-1] == Account("0", 1005)
@@ -346,7 +346,7 @@ def test_closing_waits_for_threads_that_were_taken_on_and_refuses_the_rest(
     assert check_balance(accounts, "0") == Account("0", 1000)
     closing = pool.submit(accounts.close)
     until(lambda: accounts._closed)
-    with pytest.raises(StoreUnavailable, match="shutting down"):
+    with pytest.raises(StoreUnavailable, match="it was closed"):
         deposit(accounts, "0", 4)
     store.gate.release(2)
     assert calls[-1].result(30) == Account("0", 1003)

@@ -153,7 +153,20 @@ def test_a_data_folder_that_can_not_be_made_is_unavailable(tmp_path: Path, monke
 
 
 _SCHEMES = st.sampled_from(
-    ["", "memory:", "sqlite:///", "sqlite:////", "sqlite:", "sqlite://", "postgresql://", "postgres://", "file:", "C:"]
+    [
+        "",
+        "memory:",
+        "sqlite:///",
+        "sqlite:////",
+        "sqlite:",
+        "sqlite://",
+        "postgresql://",
+        "postgres://",
+        "http://",
+        "https://",
+        "file:",
+        "C:",
+    ]
 )
 _LONG = 10_000
 
@@ -174,7 +187,7 @@ def test_whatever_the_url_it_names_a_kind_of_store_or_is_refused_within_10_ms(sc
     except UnknownStore as refusal:
         message = str(refusal)
     assert time.thread_time() - began < 0.010
-    assert kind in ("memory", "postgresql", "sqlite") or "is not a store. Known are: " in message
+    assert kind in ("memory", "postgresql", "remote", "sqlite") or "is not a store. Known are: " in message
     if scheme.startswith("postgres") and "\0" not in rest:
         assert kind == "postgresql"
 

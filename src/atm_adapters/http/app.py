@@ -54,7 +54,7 @@ def create_app(
         means what ``ATM_ALLOW_ORIGIN`` names, separated by spaces.
     :raises UnknownStore: if ``ATM_STORE`` names nothing known.
     :raises StoreUnavailable: if the default store can't be opened.
-    :raises ValueError: if an allowed origin is none.
+    :raises ValueError: if an allowed origin is ill-formed.
     """
     if allowed_hosts is None:
         allowed_hosts = os.environ.get("ATM_ALLOW_HOST", "").split()

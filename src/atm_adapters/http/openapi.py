@@ -180,7 +180,8 @@ def _json(description: str, schema: str) -> OpenAPIResponse:
     )
 
 
-_ACCOUNT = _json("The account as it stands; under a key that was used before, as it stood then", "Account")
+_ACCOUNT = _json("The account as it stands", "Account")
+_ACCOUNT_AFTER = _json("The account as it then stands; under a key that was used before, as it stood then", "Account")
 
 
 def _problems(status: int, *errors: AtmError, money_at: str = MONEY_AT) -> OpenAPIResponse:
@@ -223,7 +224,7 @@ class _MovementOperation(Operation):
         self.parameters = [_ACCOUNT_NUMBER, _IDEMPOTENCY_KEY]
         self.request_body = _MOVEMENT
         self.responses = {
-            "200": _ACCOUNT,
+            "200": _ACCOUNT_AFTER,
             "400": _problems(400, InvalidKey("")),
             "403": _problems(403),
             "404": _problems(404, AccountNotFound("9")),
@@ -268,7 +269,16 @@ class OpenOperation(Operation):
         self.summary = "Open an account"
         self.request_body = _OPENING
         self.responses = {
-            "201": OpenAPIResponse(description="The account that was opened", content=_ACCOUNT.content),
+            "201": OpenAPIResponse(
+                description="The account that was opened",
+                content=_ACCOUNT.content,
+                headers={
+                    "Location": OpenAPIHeader(
+                        schema=Schema(type=OpenAPIType.STRING, format="uri-reference"),  # type: ignore[arg-type]
+                        description="Where its balance is read",
+                    )
+                },
+            ),
             "400": _problems(
                 400, InvalidKey("", "is not needed to open an account, whose number counts once by itself")
             ),

@@ -1,4 +1,7 @@
-"""From an exception to a problem document (RFC 9457). Everything that is not answered with 200 goes through here."""
+"""From an exception to a problem document (RFC 9457).
+
+Every refusal of a request goes through here; what never became a request, ``protocol.py`` answers.
+"""
 
 import logging
 from http import HTTPStatus

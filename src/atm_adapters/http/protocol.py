@@ -33,7 +33,7 @@ class BoundedProtocol(HttpToolsProtocol):
     _refusal = (HTTPStatus.BAD_REQUEST, "This is not a well-formed HTTP/1.1 request.")
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn's own
-        """Wait for the first request."""
+        """Wrap the transport, and wait for the first request."""
         super().connection_made(cast("asyncio.Transport", JoiningTransport(transport, self.loop)))
         self._deadline = self.loop.call_later(self.read_seconds, self._on_deadline)
 
@@ -93,8 +93,9 @@ class BoundedProtocol(HttpToolsProtocol):
         self._end_deadline()
         if self.transport.is_closing():
             return
+        # An earlier request on this connection, whose answer must not be garbled.
         is_answering = self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete
-        if not is_answering:  # an earlier request on this connection; its answer must not be garbled
+        if not is_answering:
             self.transport.write(_problem(status, detail))
         self.transport.close()
 

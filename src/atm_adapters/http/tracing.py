@@ -1,7 +1,7 @@
 """Traces, by Litestar's plugin for OpenTelemetry, with the extra ``opentelemetry``.
 
-They are made when ``OTEL_TRACES_EXPORTER`` says where they go: ``otlp`` (over HTTP), ``console``, or what
-another package of an exporter calls itself. All else is as OpenTelemetry's own variables say.
+They are made when ``OTEL_TRACES_EXPORTER`` says where they go: ``otlp`` (over HTTP), ``console``, or the
+name of another exporter that is installed. All else is as OpenTelemetry's own variables say.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """Fewer system calls for each answer.
 
-uvicorn writes the head of an answer and its body one after the other, and uvloop sends each at once. On a
-loopback interface the second sending cost about as much as everything that Litestar does for a request.
+uvicorn writes the head of an answer and its body one after the other, and uvloop sends each at once; the second
+sending cost a third of a request (``benchmarks/NOTES.md``).
 """
 
 import asyncio
@@ -9,7 +9,10 @@ from typing import Any
 
 
 class JoiningTransport:
-    """A transport that sends together what was written in one turn of the event loop, and else is another one."""
+    """A transport that sends together what was written in one turn of the event loop.
+
+    All else it leaves to the transport that it wraps.
+    """
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport = transport

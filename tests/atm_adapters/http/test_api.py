@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 from support.server import Server, running_server
+from support.waiting import until
 
 JSON = {"Content-Type": "application/json"}
 
@@ -281,9 +282,11 @@ def test_concurrent_clients_on_one_account_all_count(client: httpx.Client, serve
 
 def test_a_client_that_leaves_in_the_middle_of_its_request_moves_no_money(client: httpx.Client, server: Server) -> None:
     before = balance(client)
+    logged = len(server.log.read_text())
     head = b"POST /accounts/0/deposit HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n"
     with socket.create_connection(server.host_and_port) as leaving:
         leaving.sendall(head + b'{"amount": 1}')
+    until(lambda: "refused for account '0': Bad Request" in server.log.read_text()[logged:])
     assert balance(client) == before
     assert "Traceback" not in server.log.read_text()
 

@@ -281,6 +281,7 @@ def serve(host: str, store: str) -> "subprocess.CompletedProcess[str]":
     ("host", "store"),
     [
         ("127.0.0.1", "http://localhost:8765/"),
+        ("LOCALHOST", "http://127.0.0.1:8765"),
         ("0.0.0.0", "http://127.0.0.1:8765"),  # noqa: S104 - refused before it listens
         ("192.0.2.1", "http://192.0.2.1:8765"),
     ],
