@@ -1,44 +1,40 @@
-"""The project's checks: ``nox`` runs them all, ``nox -s NAME`` one, ``nox -l`` lists them."""
+"""The project's checks. ``nox`` runs tests, lint and types. ``nox -s NAME`` runs one, ``nox -l`` lists all."""
 
 import shutil
+import sys
 from pathlib import Path
 
 import nox
 
-nox.options.default_venv_backend = "virtualenv"
-nox.options.reuse_venv = "yes"
-nox.options.error_on_missing_interpreters = False  # tests run on those that are installed
-
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 PYTHONS = nox.project.python_versions(PYPROJECT)
+THIS_PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+
+nox.options.default_venv_backend = "virtualenv"
+nox.options.reuse_venv = "yes"
+nox.options.error_on_missing_interpreters = False  # "nox -s tests" runs on the interpreters that are installed
+nox.options.sessions = [f"tests-{THIS_PYTHON}" if THIS_PYTHON in PYTHONS else "tests", "lint", "types"]
 
 
 def install(session: nox.Session, *groups: str) -> None:
-    """Install the project and the dependency groups named."""
+    """Install the project and these dependency groups."""
     session.install("-e", ".", *nox.project.dependency_groups(PYPROJECT, *groups))
 
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
-    """Run the tests, on every Python that is installed."""
+    """Run the tests in two processes, on every Python that is installed."""
     install(session, "test")
-    session.run("pytest", *session.posargs)
-
-
-@nox.session
-def reliability(session: nox.Session) -> None:
-    """Try to break the promises, hundreds of times in some minutes, and print a table of what was lost or doubled."""
-    install(session, "test")
-    session.run("pytest", "--full", "--numprocesses", "2", "tests/reliability", *session.posargs)
+    session.run("pytest", "--numprocesses", "2", "--dist", "worksteal", *session.posargs)
 
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check style, and that no module imports what it should not."""
-    install(session, "lint")
+    """Check style and imports."""
+    session.install(*nox.project.dependency_groups(PYPROJECT, "lint"))
     session.run("ruff", "format", "--check", ".")
     session.run("ruff", "check", ".")
-    session.run("lint-imports")
+    session.run("lint-imports", env={"PYTHONPATH": "src"})
 
 
 @nox.session
@@ -48,9 +44,16 @@ def types(session: nox.Session) -> None:
     session.run("mypy")
 
 
+@nox.session
+def reliability(session: nox.Session) -> None:
+    """Try to break the promises hundreds of times, and print a table of lost and doubled transactions."""
+    install(session, "test")
+    session.run("pytest", "--full", "--numprocesses", "2", "tests/reliability", *session.posargs)
+
+
 @nox.session(python=PYTHONS)
 def package(session: nox.Session) -> None:
-    """Build dist/ anew, check it, and use the wheel in empty environments, on every Python that is installed."""
+    """Build the package, check it, and use it in empty environments, on every Python that is installed."""
     session.install(*nox.project.dependency_groups(PYPROJECT, "package"))
     shutil.rmtree("dist", ignore_errors=True)
     session.run("python", "-m", "build")
@@ -60,15 +63,15 @@ def package(session: nox.Session) -> None:
     session.run("pytest", "--noconftest", "tests/package", *session.posargs)
 
 
-@nox.session(default=False)
+@nox.session
 def docs(session: nox.Session) -> None:
-    """Write docs/cli.md anew, from what the command says of itself."""
+    """Write docs/cli.md from the help of the command."""
     install(session)
-    session.run("typer", "atm_adapters.cli", "utils", "docs", "--name", "atm", "--output", "docs/cli.md")
+    session.run("typer", "atm_adapters.front_ends.cli", "utils", "docs", "--name", "atm", "--output", "docs/cli.md")
 
 
-@nox.session(default=False)
+@nox.session
 def bench(session: nox.Session) -> None:
-    """Measure beside what people would pick instead, in about ten minutes, and write benchmarks/RESULTS.md."""
+    """Compare with common alternatives in about ten minutes, and write benchmarks/RESULTS.md."""
     install(session, "bench")
     session.run("python", "benchmarks/run.py", env={"PYTHONPATH": "tests"})

@@ -1,4 +1,4 @@
-"""HTTP servers on one core, ``wrk`` on another, and a look at the balances after every run."""
+"""The load of ``wrk`` on HTTP servers. Servers and load run on different cores, and each run checks the balances."""
 
 import json
 import os
@@ -23,7 +23,7 @@ _SERVER_CORE, _LOAD_CORE = _CORES[0], _CORES[-1]
 
 
 class Answered(NamedTuple):
-    """What came of a run: answers a second, and how long half and 99 % of them took at the most, in milliseconds."""
+    """The result of a run: responses a second, and the median and 99th percentile of the latency in milliseconds."""
 
     per_second: float
     p50: float
@@ -32,10 +32,10 @@ class Answered(NamedTuple):
 
 @contextmanager
 def running(*command: str) -> Iterator[int]:
-    """Run a server's command on the servers' core until the end, and give its port once it answers."""
+    """Run a server's command on the servers' core, and yield its port when it answers."""
     port = free_port()
     with TemporaryFile() as log:
-        process = subprocess.Popen([*command, "--port", str(port)], stdout=log, stderr=log)  # noqa: S603 - ours
+        process = subprocess.Popen([*command, "--port", str(port)], stdout=log, stderr=log)  # noqa: S603 - a fixed command
         os.sched_setaffinity(process.pid, {_SERVER_CORE})
         try:
             give_up_at = time.monotonic() + 30
@@ -43,7 +43,7 @@ def running(*command: str) -> Iterator[int]:
                 if process.poll() is not None or time.monotonic() > give_up_at:
                     log.seek(0)
                     raise SystemExit(f"{command} does not answer: {log.read().decode()}")
-                time.sleep(0.05)  # asking without a pause would take the core it needs to start
+                time.sleep(0.05)  # polling without a pause would take the core that the server needs to start
             yield port
         finally:
             process.terminate()
@@ -51,23 +51,23 @@ def running(*command: str) -> Iterator[int]:
 
 
 def reference(app: str) -> list[str]:
-    """The command that runs a reference application, with what ``atm serve`` asks of uvicorn."""
+    """Return the command that runs a reference application, with the uvicorn options of ``atm serve``."""
     options = ["--http", "httptools", "--no-access-log", "--no-proxy-headers", "--no-server-header"]
     return [str(BIN / "uvicorn"), "--app-dir", str(HERE / "reference"), app, *options, "--log-level", "error"]
 
 
-def ours(store: str, log_level: str = "error") -> list[str]:
-    """The command that runs ``atm serve``."""
+def mini_atm(store: str, log_level: str = "error") -> list[str]:
+    """Return the command that runs ``atm serve``."""
     return [str(BIN / "atm"), "serve", "--store", store, "--log-level", log_level]
 
 
 def load(port: int, method: str, *, connections: int = 32, accounts: int = 1) -> Answered:
-    """Send balance requests (GET) or deposits of 1 (POST) to the first accounts, in turn, over so many connections.
+    """Send balance requests (GET) or deposits of 1.00 (POST) to accounts in turn, over concurrent connections.
 
-    :raises SystemExit: if a request failed, or the balances are not what the answers say.
+    :raises SystemExit: if a request failed, or if the balances do not match the responses.
     """
     before = _total(port, accounts)
-    # The script stops sending after SECONDS; wrk's own end comes a second later, when everything was answered.
+    # The script stops sending after SECONDS. wrk ends a second later, when every request has been answered.
     done = subprocess.run(  # noqa: S603 - wrk
         [
             *(_program("wrk"), "-t1", f"-c{connections}", f"-d{SECONDS + 1}s", "-s", str(HERE / "load.lua")),
@@ -81,8 +81,8 @@ def load(port: int, method: str, *, connections: int = 32, accounts: int = 1) ->
     answered = json.loads(done.stdout.splitlines()[-1])
     moved = _total(port, accounts) - before
     if answered["failed"] or moved != (answered["answered"] if method == "POST" else 0):
-        raise SystemExit(f"the balances moved by {moved}, and the answers were {answered}")
-    # When sending stops, each connection has one request under way, whose answer comes after the time that counts.
+        raise SystemExit(f"the balances changed by {moved}, but the responses were {answered}")
+    # When sending stops, each connection has one unanswered request, whose response is not counted.
     return Answered((answered["answered"] - connections) / SECONDS, answered["p50"], answered["p99"])
 
 

@@ -1,4 +1,4 @@
-"""The library without HTTP: concurrent callers, whole batches, a large store, and what they are compared with."""
+"""The load on the library without HTTP, and on the programs that it is compared with."""
 
 import asyncio
 import os
@@ -15,8 +15,9 @@ from pathlib import Path
 from reference import sqlite_loop
 from support.postgres import Postgres
 
-from atm_adapters.group_commit import BatchRepository, GroupCommit, ThreadedGroupCommit
-from atm_core import Transaction, check_balance, deposit
+from atm_adapters.repositories.group_commit import GroupCommit, ThreadedGroupCommit
+from atm_core import Transaction, deposit, get_account
+from atm_core.ports import BatchRepository
 
 HERE = Path(__file__).parent
 SECONDS = 1.0
@@ -25,7 +26,7 @@ PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 class Accounts:
-    """A store, the numbers of accounts in it, and how many cents should be in each."""
+    """A store, the numbers of its accounts, and the cents that should be in each."""
 
     def __init__(self, store: BatchRepository, numbers: Iterable[str], cents_in_each: int = 0) -> None:
         self.store = store
@@ -33,41 +34,41 @@ class Accounts:
         self.numbers = list(self.cents)
 
     def check(self, touched: Iterable[str]) -> None:
-        """End the benchmark unless the store says what its answers said."""
+        """Exit unless the store's balances match its answers."""
         for number in set(touched):
-            if check_balance(self.store, number).balance != self.cents[number] * CENT:
-                raise SystemExit(f"account {number} does not show every deposit that was answered")
+            if get_account(self.store, number).balance != self.cents[number] * CENT:
+                raise SystemExit(f"account {number} lacks a deposit that was answered")
 
 
 def on_an_event_loop(accounts: Accounts, callers: int) -> float:
-    """Deposits a second by concurrent tasks through ``GroupCommit``, each on an account taken at random."""
+    """Return the deposits a second of concurrent tasks that call ``GroupCommit``, each on a random account."""
     touched: list[str] = []
 
-    async def play() -> None:
-        face = GroupCommit(accounts.store)
+    async def run_callers() -> None:
+        group_commit = GroupCommit(accounts.store)
 
         async def caller() -> None:
             while time.perf_counter() < end:
                 number = random.choice(accounts.numbers)
-                await deposit(face, number, CENT)
+                await deposit(group_commit, number, CENT)
                 touched.append(number)
 
         await asyncio.gather(*[caller() for _ in range(callers)])
 
     end = time.perf_counter() + SECONDS
-    asyncio.run(play())
+    asyncio.run(run_callers())
     return _rate(accounts, touched, time.perf_counter() - end + SECONDS)
 
 
 def in_threads(accounts: Accounts, callers: int) -> float:
-    """Deposits a second by threads through ``ThreadedGroupCommit``."""
+    """Return the deposits a second of threads that call ``ThreadedGroupCommit``."""
     touched: list[str] = []
-    face = ThreadedGroupCommit(accounts.store)
+    group_commit = ThreadedGroupCommit(accounts.store)
 
     def caller() -> None:
         while time.perf_counter() < end:
             number = random.choice(accounts.numbers)
-            deposit(face, number, CENT)
+            deposit(group_commit, number, CENT)
             touched.append(number)
 
     threads = [threading.Thread(target=caller) for _ in range(callers)]
@@ -80,7 +81,7 @@ def in_threads(accounts: Accounts, callers: int) -> float:
 
 
 def in_batches(accounts: Accounts, size: int) -> float:
-    """Deposits a second by one caller of ``execute_batch``, who makes its transactions too."""
+    """Return the deposits a second of one caller of ``execute_batch``, which also creates the transactions."""
     touched: list[str] = []
     (number,) = accounts.numbers
     began = time.perf_counter()
@@ -91,7 +92,7 @@ def in_batches(accounts: Accounts, size: int) -> float:
 
 
 def bare_sqlite(path: Path, account_number: str, per_commit: int = 1) -> float:
-    """Deposits a second by the bare ``sqlite3`` loop."""
+    """Return the deposits a second of the bare ``sqlite3`` loop."""
     made = 0
     began = time.perf_counter()
     while time.perf_counter() < began + SECONDS:
@@ -102,7 +103,7 @@ def bare_sqlite(path: Path, account_number: str, per_commit: int = 1) -> float:
 
 
 def pgbench(server: Postgres, accounts: int, clients: int) -> float:
-    """Deposits a second by PostgreSQL's own ``pgbench``, one statement each."""
+    """Return the deposits a second of PostgreSQL's ``pgbench``, with one statement for each."""
     program = server.programs / "pgbench"
     if not program.exists():
         raise SystemExit("pgbench is not installed; it comes with PostgreSQL: on Debian, apt install postgresql")
@@ -121,7 +122,7 @@ def pgbench(server: Postgres, accounts: int, clients: int) -> float:
 
 
 def bytes_an_account(count: int) -> float:
-    """Bytes of memory for each of so many accounts in the repository in memory, in a process of its own."""
+    """Return the bytes of memory for each account of the in-memory repository, measured in a new process."""
     program = f"""
 from pathlib import Path
 
@@ -137,15 +138,15 @@ for number in range({count}):
     open_account(accounts, f"{{number:07}}", "1000.00")
 print((resident() - before) / {count})
 """
-    return float(subprocess.check_output([sys.executable, "-c", program], text=True))  # noqa: S603 - our own
+    return float(subprocess.check_output([sys.executable, "-c", program], text=True))  # noqa: S603 - the program above
 
 
 def command_seconds(*command: str) -> float:
-    """Seconds that a command takes, from start to end: the best of five runs."""
+    """Return the seconds that a command takes: the minimum of five runs."""
 
     def once() -> float:
         began = time.perf_counter()
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)  # noqa: S603 - our own
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)  # noqa: S603 - fixed commands
         return time.perf_counter() - began
 
     return min(once() for _ in range(5))

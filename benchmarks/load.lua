@@ -1,6 +1,6 @@
--- What wrk sends, for so many seconds: ARGS are the seconds, the method, and the number of accounts.
--- After that it sends nothing more and only waits, so that every request has been answered when it
--- ends, and what was answered can be compared with the balances.
+-- The requests of wrk. Arguments: seconds, method, number of accounts.
+-- After that time it sends no more requests and waits, so that every request is answered when it ends and the
+-- answers can be compared with the balances.
 
 local ffi = require("ffi")
 ffi.cdef("typedef struct { long seconds, microseconds; } timeval; int gettimeofday(timeval *, void *);")

@@ -1,4 +1,4 @@
-"""From figures to RESULTS.md and two charts."""
+"""Write the figures to RESULTS.md and two charts."""
 
 import os
 import platform
@@ -19,43 +19,43 @@ HERE = Path(__file__).parent
 Figures = Mapping[str, Sequence[float | Answered]]
 
 mpl.use("svg")
-mpl.rcParams["svg.hashsalt"] = "mini-atm"  # the same figures make the same file
+mpl.rcParams["svg.hashsalt"] = "mini-atm"  # the same figures produce the same file
 
 
 CHARTED = {
     store: {connections: f"{store}, {connections} connections" for connections in (1, 8, 32, 128, 512)}
     for store in ("memory", "SQLite", "PostgreSQL")
 }
-"""By store and number of connections, what the second chart shows."""
+"""The rows of the second chart by store and number of connections."""
 
 
 class Claim(NamedTuple):
-    """What was measured, beside what (None: by itself), and what the ratio, or the figure itself, should be."""
+    """A measured row, the row to compare it with or None, and the target for the ratio or for the figure itself."""
 
     measured: str
-    beside: str | None
+    reference: str | None
     target: float | None = None
     at_most: bool = False
 
     def figure(self, figures: Figures) -> float:
-        """The median over the rounds of the ratio within each round, or of the figure."""
+        """Return the median over the rounds of the ratio within each round, or of the figure."""
         return median(self._each(figures))
 
     def middle_half(self, figures: Figures) -> tuple[float, float]:
-        """Between what half of the rounds were."""
+        """Return the first and third quartile over the rounds."""
         first, _, third = quantiles(self._each(figures), method="inclusive")
         return first, third
 
     def _each(self, figures: Figures) -> list[float]:
-        mine = _values(figures[self.measured])
-        if self.beside is None:
-            return mine
-        return [a / b for a, b in zip(mine, _values(figures[self.beside]), strict=True)]
+        measured = _values(figures[self.measured])
+        if self.reference is None:
+            return measured
+        return [a / b for a, b in zip(measured, _values(figures[self.reference]), strict=True)]
 
     def verdict(self, figures: Figures) -> str:
-        """Whether the target was reached."""
+        """Return whether the target was reached, in words."""
         if self.target is None:
-            return "what it costs"
+            return "no target"
         reached = self.figure(figures) <= self.target if self.at_most else self.figure(figures) >= self.target
         return "reached" if reached else "**falls short**"
 
@@ -63,14 +63,14 @@ class Claim(NamedTuple):
 def write(claims: Sequence[Claim], figures: Figures, elsewhere: Mapping[str, tuple[str, int]]) -> None:
     """Write RESULTS.md and the charts, and print the table of ratios.
 
-    :param elsewhere: by what was measured here, what others' figure to show beside it, which was not measured here.
+    :param elsewhere: figures of another program that were not measured here, by the row to show them with.
     """
     ratios = _table(
-        ["measured", "beside", "figure", "half of the rounds", "target", ""],
+        ["measured", "compared with", "figure", "half of the rounds", "target", "result"],
         [
             [
                 claim.measured,
-                claim.beside or "",
+                claim.reference or "",
                 _figure(claim, claim.figure(figures)),
                 " to ".join(_figure(claim, each) for each in claim.middle_half(figures)),
                 _target(claim),
@@ -81,7 +81,7 @@ def write(claims: Sequence[Claim], figures: Figures, elsewhere: Mapping[str, tup
     )
     print(ratios)
     absolute = _table(
-        ["measured", "median", "least", "most", "p50, ms", "p99, ms"],
+        ["measured", "median", "minimum", "maximum", "p50, ms", "p99, ms"],
         [[name, *_absolute(values)] for name, values in figures.items()],
     )
     others = _table(
@@ -91,28 +91,28 @@ def write(claims: Sequence[Claim], figures: Figures, elsewhere: Mapping[str, tup
     (HERE / "RESULTS.md").write_text(
         f"# Results\n\nWritten by `nox -s bench` on {datetime.now(UTC):%Y-%m-%d}. {_machine()}\n\n{_INTRODUCTION}\n"
         f"## Ratios\n\n{ratios}\n\n![ratios](ratios.svg)\n\n"
-        f"## By the number of connections\n\n![connections](connections.svg)\n\n"
-        f"## Absolute figures\n\nA second, unless the row says otherwise.\n\n{absolute}\n\n"
-        f"## Beside a ledger that was not measured here\n\n{_ELSEWHERE}\n{others}\n\n" + (HERE / "NOTES.md").read_text()
+        f"## Number of connections\n\n![connections](connections.svg)\n\n"
+        f"## Absolute figures\n\nOperations a second, unless the row names another unit.\n\n{absolute}\n\n"
+        f"## Figures of another ledger\n\n{_ELSEWHERE}\n{others}\n\n" + (HERE / "NOTES.md").read_text()
     )
     _chart_of_ratios(claims, figures)
     _chart_of_connections(figures)
 
 
 _INTRODUCTION = """\
-Take ratios from this page, not figures: the machine is small and shared. In every round everything was
-measured once, in turn, what is compared close together and in the opposite order the next time; a ratio is
-the median over the rounds of what was measured in the same round. (The chart's rows had every other round.)
-Servers run on one core, the load on another; PostgreSQL, which needs one too, takes what they leave.
-Per-request logging is off on all sides, except in the row that says what it costs. Every run that moved
-money was followed by a look at the balances, which had to be what the answers said.
+Compare ratios, not absolute figures, because the machine is small and shared. Every round measured each row
+once, with compared rows close together. The next round used the opposite order. A ratio is the median over the
+rounds of the ratio within a round. The rows of the connections chart were measured in every other round.
+Servers run on one core and the load on another. PostgreSQL uses the remaining time of both cores. Logging of
+requests is off on all sides, except in the row that measures its cost. After every run that moved money, the
+benchmark checked that the balances matched the responses.
 """
 
 
 _ELSEWHERE = """\
-The figures on the right were **not measured in this run**: they are of TigerBeetle's Python client, as this
-project was told them when it began, from 2 cores like these on another day. Read them for their order of
-magnitude. TigerBeetle replicates, and does double entry; Mini-ATM's figures are of one SQLite file.
+The figures on the right were **not measured in this run**. They were reported to this project for TigerBeetle's
+Python client, on 2 similar cores on another day. They show the order of magnitude only. TigerBeetle replicates
+its data and does double-entry accounting. The figures of Mini-ATM are for one SQLite file.
 """
 
 
@@ -139,13 +139,13 @@ def _absolute(measured: Sequence[float | Answered]) -> list[str]:
 
 
 def _figure(claim: Claim, figure: float) -> str:
-    return f"{figure:.2f}x" if claim.beside else f"{figure:,.0f}"
+    return f"{figure:.2f}x" if claim.reference else f"{figure:,.0f}"
 
 
 def _target(claim: Claim) -> str:
     if claim.target is None:
         return ""
-    return f"at {'most' if claim.at_most else 'least'} {claim.target:g}{'x' if claim.beside else ''}"
+    return f"at {'most' if claim.at_most else 'least'} {claim.target:g}{'x' if claim.reference else ''}"
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -154,11 +154,11 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _chart_of_ratios(claims: Sequence[Claim], figures: Figures) -> None:
-    """Bars of the ratios whose target is a minimum, each with a mark at its target."""
-    shown = [claim for claim in claims if claim.beside and claim.target and not claim.at_most][::-1]
+    """Draw a bar for each ratio with a minimum as its target, and a mark at the target."""
+    shown = [claim for claim in claims if claim.reference and claim.target and not claim.at_most][::-1]
     fig, axes = plt.subplots(figsize=(9, 0.45 * len(shown) + 1), layout="constrained")
     ratios = [claim.figure(figures) for claim in shown]
-    axes.barh([f"{claim.measured}\nbeside {claim.beside}" for claim in shown], ratios, color="#4c72b0")
+    axes.barh([f"{claim.measured}\ncompared with {claim.reference}" for claim in shown], ratios, color="#4c72b0")
     targets = [claim.target or 0 for claim in shown]
     for row, (ratio, target) in enumerate(zip(ratios, targets, strict=True)):
         axes.text(1.07 * max(ratio, target), row, f"{ratio:.2f}x", va="center", fontsize=8)
@@ -171,7 +171,7 @@ def _chart_of_ratios(claims: Sequence[Claim], figures: Figures) -> None:
     axes.axvline(1, color="grey", linewidth=0.8)
     axes.tick_params(axis="y", labelsize=7)
     axes.legend(loc="upper right")
-    axes.set_title("Mini-ATM beside what people would pick instead (more is better)", fontsize=10)
+    axes.set_title("Mini-ATM compared with common alternatives (more is better)", fontsize=10)
     _save(fig, "ratios.svg")
 
 

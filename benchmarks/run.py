@@ -1,12 +1,12 @@
-"""Mini-ATM measured beside what people would pick instead, in one run. It writes RESULTS.md and two charts.
+"""Compare Mini-ATM with common alternatives in one run, and write RESULTS.md and two charts.
 
-What it needs: ``wrk``, a PostgreSQL with ``pgbench``, and the dependency group ``bench``.
+Requirements: ``wrk``, a PostgreSQL with ``pgbench``, and the dependency group ``bench``.
 
-How to run it: ``nox -s bench``, which takes about ten minutes.
+Usage: ``nox -s bench``, which takes about ten minutes.
 
-What you should see: a table of ratios, each with its target, and whether it was reached. In every round
-everything is measured once and briefly, in turn, the next time in the opposite order; a ratio is the median
-over the rounds of what was measured in the same round. Whatever moves money ends with a look at the balances.
+Output: a table of ratios with their targets. Every round measures each row once and briefly, and the next round
+uses the opposite order. A ratio is the median over the rounds of the ratio within a round. Every measurement that
+moves money ends with a check of the balances.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from http_load import BIN, Answered, load, ours, reference, running
+from http_load import BIN, Answered, load, mini_atm, reference, running
 from library_load import (
     Accounts,
     bare_sqlite,
@@ -39,15 +39,15 @@ LARGE = 1_000_000
 BATCHES = (1, 32, 1_024, 8_000)
 HERE = Path(__file__).parent
 
-USUAL, FLOOR = "FastAPI, floats in a dict", "bare ASGI callable, floats in a dict"
+FASTAPI, FLOOR = "FastAPI, floats in a dict", "bare ASGI callable, floats in a dict"
 CLAIMS = [
-    Claim("HTTP GET, memory", f"HTTP GET, {USUAL}", 1.75),
-    Claim("HTTP POST, memory", f"HTTP POST, {USUAL}", 1.75),
+    Claim("HTTP GET, memory", f"HTTP GET, {FASTAPI}", 1.75),
+    Claim("HTTP POST, memory", f"HTTP POST, {FASTAPI}", 1.75),
     Claim("HTTP GET, memory", f"HTTP GET, {FLOOR}", 0.35),
     Claim("HTTP POST, memory", f"HTTP POST, {FLOOR}", 0.35),
-    Claim("HTTP POST, SQLite", f"HTTP POST, {USUAL}", 1.3),
-    Claim("HTTP POST, PostgreSQL, one account", f"HTTP POST, {USUAL}", 1.0),
-    Claim("HTTP POST, PostgreSQL, 1,000 accounts", f"HTTP POST, {USUAL}", 1.0),
+    Claim("HTTP POST, SQLite", f"HTTP POST, {FASTAPI}", 1.3),
+    Claim("HTTP POST, PostgreSQL, one account", f"HTTP POST, {FASTAPI}", 1.0),
+    Claim("HTTP POST, PostgreSQL, 1,000 accounts", f"HTTP POST, {FASTAPI}", 1.0),
     Claim("HTTP POST, PostgreSQL, one account", "HTTP POST, PostgreSQL, 1,000 accounts", 0.8),
     Claim("HTTP POST, memory, every request logged", "HTTP POST, memory"),
     Claim("SQLite, 32 callers on an event loop", "bare sqlite3, 1 with each commit", 6),
@@ -77,28 +77,28 @@ Subjects = dict[str, Callable[[], float | Answered]]
 
 @contextmanager
 def over_http(folder: Path, postgres: Postgres) -> Iterator[Subjects]:
-    """Run the servers, and give what to measure of them."""
+    """Run the servers, and yield their measurements."""
     with ExitStack() as stack:
-        usual, floor, memory, logged, sqlite, on_postgres = [
+        fastapi, floor, memory, logged, sqlite, on_postgres = [
             stack.enter_context(running(*command))
             for command in (
-                reference("usual:app"),
+                reference("fastapi_app:app"),
                 reference("floor:app"),
-                ours("memory:"),
-                ours("memory:", log_level="info"),
-                ours(str(folder / "http.sqlite3")),
-                ours(postgres.url),
+                mini_atm("memory:"),
+                mini_atm("memory:", log_level="info"),
+                mini_atm(str(folder / "http.sqlite3")),
+                mini_atm(postgres.url),
             )
         ]
-        # What is compared stands together, so that a noisy second meets both sides.
+        # Compared rows are neighbours, so that noise affects both.
         subjects: Subjects = {
             f"HTTP GET, {FLOOR}": lambda: load(floor, "GET"),
             "HTTP GET, memory": lambda: load(memory, "GET"),
-            f"HTTP GET, {USUAL}": lambda: load(usual, "GET"),
+            f"HTTP GET, {FASTAPI}": lambda: load(fastapi, "GET"),
             "HTTP POST, memory, every request logged": lambda: load(logged, "POST"),
             f"HTTP POST, {FLOOR}": lambda: load(floor, "POST"),
             "HTTP POST, memory": lambda: load(memory, "POST"),
-            f"HTTP POST, {USUAL}": lambda: load(usual, "POST"),
+            f"HTTP POST, {FASTAPI}": lambda: load(fastapi, "POST"),
             "HTTP POST, SQLite": lambda: load(sqlite, "POST"),
             "HTTP POST, PostgreSQL, one account": lambda: load(on_postgres, "POST"),
             "HTTP POST, PostgreSQL, 1,000 accounts": lambda: load(on_postgres, "POST", accounts=MANY),
@@ -113,7 +113,7 @@ def over_http(folder: Path, postgres: Postgres) -> Iterator[Subjects]:
 
 @contextmanager
 def in_sqlite(folder: Path) -> Iterator[Subjects]:
-    """Make the files, and give what to measure of them."""
+    """Create the files, and yield their measurements."""
     large_numbers = [f"{number:07}" for number in range(LARGE)]
     small_numbers = large_numbers[:MANY]
     bare = folder / "bare.sqlite3"
@@ -131,7 +131,7 @@ def in_sqlite(folder: Path) -> Iterator[Subjects]:
         for size in BATCHES:
             subjects[f"bare sqlite3, {size:,} with each commit"] = lambda size=size: bare_sqlite(bare, "0", size)  # type: ignore[misc]
             subjects[f"SQLite, batches of {size:,}"] = lambda size=size: in_batches(one, size)  # type: ignore[misc]
-            if size == 1:  # beside the bare loop's figure for one deposit with each commit
+            if size == 1:  # next to the bare loop with one deposit in each commit
                 subjects["SQLite, 32 callers on an event loop"] = lambda: on_an_event_loop(one, 32)
                 subjects["SQLite, 128 callers on an event loop"] = lambda: on_an_event_loop(one, 128)
                 subjects["SQLite, 32 threads"] = lambda: in_threads(one, 32)
@@ -144,13 +144,13 @@ def in_sqlite(folder: Path) -> Iterator[Subjects]:
 
 @contextmanager
 def in_postgres(postgres: Postgres) -> Iterator[Subjects]:
-    """Open the accounts, and give what to measure of them."""
-    served = [Account(str(number), 0) for number in range(MANY)]  # over HTTP, by another process
+    """Open the accounts, and yield their measurements."""
+    served = [Account(str(number), 0) for number in range(MANY)]  # by another process, over HTTP
     for_pgbench = [Account(f"bench-{number}", 0) for number in range(MANY)]
     for_the_library = [Account(f"library-{number}", 0) for number in range(MANY)]
     opening = [*served, *for_pgbench, *for_the_library, Account("library", 0)]
     with closing(PostgresAccountRepository(postgres.url, opening)) as store:
-        many = Accounts(store, [account.number for account in for_the_library])
+        many = Accounts(store, [account.account_number for account in for_the_library])
         one = Accounts(store, ["library"])
         yield {
             "pgbench, one account, 32 clients": lambda: pgbench(postgres, 1, 32),
@@ -163,7 +163,7 @@ def in_postgres(postgres: Postgres) -> Iterator[Subjects]:
 
 
 def by_command(folder: Path) -> Subjects:
-    """Give what to measure of the command."""
+    """Return the measurements of the command."""
     store = str(folder / "command.sqlite3")
     SqliteAccountRepository(store, [Account("0", 1000)]).close()
     bare = str(HERE / "reference" / "constant_command.py")
@@ -175,8 +175,8 @@ def by_command(folder: Path) -> Subjects:
 
 
 def main() -> None:
-    """Measure everything, round by round, and write the report."""
-    # Beside this file, because a folder for temporary files may lie in memory, where an fsync costs nothing.
+    """Measure all rows in every round, and write the report."""
+    # In this file's folder, because the folder for temporary files may be in memory, where a sync costs nothing.
     with (
         TemporaryDirectory(dir=HERE) as name,
         running_postgres("max_connections=200") as postgres,
@@ -191,7 +191,7 @@ def main() -> None:
             is_odd = number % 2 == 1
             for subject in subjects if is_odd else reversed(subjects):
                 if subject in charted and not is_odd:
-                    continue  # or the chart would take most of the time
+                    continue  # otherwise the chart would take most of the time
                 figures[subject].append(subjects[subject]())
                 print(f"round {number} of {ROUNDS}: {subject}: {figures[subject][-1]}", flush=True)
     write(CLAIMS, figures, ELSEWHERE)

@@ -1,23 +1,23 @@
-"""Shared by all tests."""
+"""Options and fixtures for all tests."""
 
 from collections.abc import Iterator
 
 import pytest
 
-pytest.register_assert_rewrite("atm_adapters.testing", "support")
+pytest.register_assert_rewrite("atm_adapters.conformance.repository", "support")
 
-from support.postgres import Postgres, running_postgres  # noqa: E402 - after its assertions were registered
+from support.postgres import Postgres, running_postgres  # noqa: E402 - register_assert_rewrite() must come first
 
-collect_ignore = ["package"]  # wants a wheel, and an environment without the sources: nox -s package
+collect_ignore = ["package"]  # needs a wheel and an environment without the sources: nox -s package
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Let the reliability tests run in full."""
-    parser.addoption("--full", action="store_true", help="try the promises as often as docs/guarantees.md says")
+    """Add the option that runs the reliability tests in full."""
+    parser.addoption("--full", action="store_true", help="repeat the reliability tests as docs/guarantees.md says")
 
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
-    """A private PostgreSQL, for all tests that want one."""
+    """A private PostgreSQL server that all tests share."""
     with running_postgres() as server:
         yield server

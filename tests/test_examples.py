@@ -1,4 +1,4 @@
-"""The programs in examples/ do what they say."""
+"""The programs in ``examples/`` succeed."""
 
 import subprocess
 import sys
@@ -9,7 +9,7 @@ from support.server import running_server
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
-def test_the_example_with_concurrent_clients_finds_all_as_expected(tmp_path: Path) -> None:
+def test_concurrent_clients_example_succeeds(tmp_path: Path) -> None:
     for store in ("memory:", str(tmp_path / "accounts.sqlite3")):
         with running_server(store, tmp_path) as server:
             done = subprocess.run(  # noqa: S603 - our own example

@@ -1,4 +1,4 @@
-"""A Typer command that prints a constant: what any ``atm`` command costs before it does anything."""
+"""A Typer command that prints a constant: the fixed cost of every ``atm`` command."""
 
 import typer
 
@@ -13,7 +13,7 @@ def balance(account_number: str) -> None:
 
 @app.command()
 def serve() -> None:
-    """Be there, so that there are two commands, as in any application."""
+    """Do nothing. With a second command, Typer expects the name of a command."""
 
 
 if __name__ == "__main__":

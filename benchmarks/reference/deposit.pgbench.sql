@@ -1,5 +1,5 @@
--- One deposit of one cent in one statement, into the tables that Mini-ATM has made, for pgbench.
--- The account is one of :accounts, at random; the same rows are written as Mini-ATM writes.
+-- For pgbench: a deposit of one cent in one statement, with the tables and the rows that Mini-ATM writes.
+-- The account is a random one of :accounts.
 \set number random(0, :accounts - 1)
 WITH deposited AS (
     UPDATE account SET balance = balance + 1, last_entry = last_entry + 1

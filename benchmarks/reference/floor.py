@@ -1,6 +1,6 @@
-"""The floor: what uvicorn and msgspec can do when nobody checks anything. A bare ASGI callable and a dict of floats.
+"""The lower bound: a bare ASGI callable with floats in a dict, which checks nothing.
 
-How to run it: ``uvicorn --app-dir benchmarks/reference floor:app``
+Usage: ``uvicorn --app-dir benchmarks/reference floor:app``
 """
 
 from typing import Any
@@ -15,7 +15,7 @@ class Amount(msgspec.Struct):
 
 
 class Account(msgspec.Struct):
-    """What is answered."""
+    """The body of a response."""
 
     account_number: str
     balance: float
@@ -27,7 +27,7 @@ encode = msgspec.json.Encoder().encode
 
 
 async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
-    """Answer ``GET /accounts/0/balance`` and ``POST /accounts/0/deposit``; anything else is taken for one of them."""
+    """Answer ``GET /accounts/0/balance`` and ``POST /accounts/0/deposit``. Other requests are treated like them."""
     if scope["type"] != "http":
         return
     number = scope["path"].split("/")[2]

@@ -1,7 +1,7 @@
-"""A bare ``sqlite3`` loop that writes the rows a deposit writes: what SQLite and its driver do by themselves.
+"""A bare ``sqlite3`` loop that writes the rows of a deposit: the cost of SQLite and its driver alone.
 
-The same file, the same settings and the same durability as Mini-ATM's (WAL, synchronous=FULL); no checks,
-no keys, no refusals, and nobody else to wait for.
+File, settings and durability are those of Mini-ATM (WAL, synchronous=FULL). There are no checks, no keys, no
+refusals and no concurrent callers.
 """
 
 import sqlite3
@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def deposits(path: Path, account_number: str, count: int, *, per_commit: int = 1) -> None:
-    """Make deposits of one cent, so many with each commit, in a file that Mini-ATM has made."""
+    """Make deposits of one cent in a file that Mini-ATM created, with ``per_commit`` of them in each commit."""
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA wal_autocheckpoint = 16000")

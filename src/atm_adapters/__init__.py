@@ -1,1 +1,5 @@
-"""What connects the core to the world: repositories behind it, an HTTP API and a command line before it."""
+"""The adapters of Mini-ATM: front ends that drive the core, and repositories that the core drives."""
+
+from atm_adapters.bootstrap import open_async_store, open_store
+
+__all__ = ["open_async_store", "open_store"]

@@ -1,4 +1,4 @@
-"""Accounts, balances, deposits and withdrawals: the rules, and the port to whatever keeps the accounts."""
+"""The core of Mini-ATM: accounts, transactions, the use cases, and the ports that adapters implement."""
 
 from atm_core.account import Account
 from atm_core.audit import AuditedAccount, audit
@@ -7,43 +7,43 @@ from atm_core.errors import (
     AccountNotFound,
     AtmError,
     BalanceOutOfRange,
+    IdempotencyKeyReused,
     InvalidAccountNumber,
     InvalidAmount,
-    InvalidKey,
-    KeyReused,
+    InvalidIdempotencyKey,
     OutcomeUnknown,
     Overloaded,
     StoreUnavailable,
 )
-from atm_core.money import LARGEST_SUM, Amount
-from atm_core.repository import AccountRepository
-from atm_core.transaction import Entry, Kind, Transaction, settle
-from atm_core.use_cases import check_balance, deposit, open_account, withdraw
+from atm_core.money import MAX_MONEY, MoneyLike
+from atm_core.ports import AccountRepository
+from atm_core.transaction import Entry, Transaction, TransactionKind, decide
+from atm_core.use_cases import deposit, get_account, open_account, withdraw
 
 __all__ = [
-    "LARGEST_SUM",
+    "MAX_MONEY",
     "Account",
     "AccountAlreadyExists",
     "AccountNotFound",
     "AccountRepository",
-    "Amount",
     "AtmError",
     "AuditedAccount",
     "BalanceOutOfRange",
     "Entry",
+    "IdempotencyKeyReused",
     "InvalidAccountNumber",
     "InvalidAmount",
-    "InvalidKey",
-    "KeyReused",
-    "Kind",
+    "InvalidIdempotencyKey",
+    "MoneyLike",
     "OutcomeUnknown",
     "Overloaded",
     "StoreUnavailable",
     "Transaction",
+    "TransactionKind",
     "audit",
-    "check_balance",
+    "decide",
     "deposit",
+    "get_account",
     "open_account",
-    "settle",
     "withdraw",
 ]

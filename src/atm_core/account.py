@@ -1,67 +1,72 @@
-"""An account: a number and a balance, and what a deposit or a withdrawal makes of it."""
+"""An account, and the rules that deposits and withdrawals obey."""
 
 import re
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Final
 
 from atm_core.errors import BalanceOutOfRange, InvalidAccountNumber
-from atm_core.money import LARGEST_SUM, Amount, exact_difference, exact_sum, to_amount, to_sum
+from atm_core.money import MAX_MONEY, MoneyLike, exact_difference, exact_sum, parse_amount, parse_money
 
-ACCOUNT_NUMBER_PATTERN = "[A-Za-z0-9_-]{1,64}"
+MAX_ACCOUNT_NUMBER_LENGTH: Final = 64
+ACCOUNT_NUMBER_PATTERN: Final = f"[A-Za-z0-9_-]{{1,{MAX_ACCOUNT_NUMBER_LENGTH}}}"
+ACCOUNT_NUMBER_RULE: Final = f"1 to {MAX_ACCOUNT_NUMBER_LENGTH} characters of A-Z a-z 0-9 _ -"
+
 _ACCOUNT_NUMBER = re.compile(ACCOUNT_NUMBER_PATTERN, re.ASCII)
 
 
-def valid_account_number(value: str) -> str:
-    """Return the account number that was given.
+def parse_account_number(value: str) -> str:
+    """Return the account number unchanged if it is well-formed.
 
-    :raises InvalidAccountNumber: unless it is 1 to 64 characters of ``A-Z a-z 0-9 _ -``.
+    :raises InvalidAccountNumber: unless it follows :data:`ACCOUNT_NUMBER_RULE`.
     """
     if not isinstance(value, str) or _ACCOUNT_NUMBER.fullmatch(value) is None:
-        raise InvalidAccountNumber(value)
+        raise InvalidAccountNumber(value, f"must be a string of {ACCOUNT_NUMBER_RULE}")
     return value
 
 
 @dataclass(frozen=True, slots=True, init=False)
 class Account:
-    """An account as it stands at one moment. It never changes: a deposit returns the account as it then stands.
+    """The state of an account at one moment. It is immutable: a deposit returns a new ``Account``.
 
-    ``number`` is 1 to 64 characters of ``A-Z a-z 0-9 _ -``; ``balance`` is in the currency's major
-    unit, with two decimals, and may be below zero.
+    ``balance`` is in the currency's major unit, with two decimals, and may be negative.
     """
 
-    number: str
+    account_number: str
     balance: Decimal
 
-    def __init__(self, number: str, balance: Amount) -> None:
-        """Check and keep both.
+    def __init__(self, account_number: str, balance: MoneyLike) -> None:
+        """Validate and store both values.
 
-        :raises InvalidAccountNumber: if the number is ill-formed.
+        :raises InvalidAccountNumber: if the account number is malformed.
         :raises InvalidAmount: if the balance is not exact, not in whole cents, or more than
-            :data:`~atm_core.money.LARGEST_SUM` from zero.
+            :data:`~atm_core.money.MAX_MONEY` from zero.
         """
-        object.__setattr__(self, "number", valid_account_number(number))
-        object.__setattr__(self, "balance", to_sum(balance))
+        object.__setattr__(self, "account_number", parse_account_number(account_number))
+        object.__setattr__(self, "balance", parse_money(balance))
 
-    def deposit(self, amount: Amount) -> "Account":
-        """Return the account with ``amount`` more.
+    def deposit(self, amount: MoneyLike) -> "Account":
+        """Return the account after the deposit.
 
+        :param amount: in the currency's major unit.
         :raises InvalidAmount: unless the amount is exact, positive and in whole cents.
         :raises BalanceOutOfRange: if the balance would become too large.
         """
-        return self._with_balance(exact_sum(self.balance, to_amount(amount)))
+        return self._with_balance(exact_sum(self.balance, parse_amount(amount)))
 
-    def withdraw(self, amount: Amount) -> "Account":
-        """Return the account with ``amount`` less, below zero if need be: overdraft is allowed.
+    def withdraw(self, amount: MoneyLike) -> "Account":
+        """Return the account after the withdrawal. The balance may become negative, because overdraft is allowed.
 
+        :param amount: in the currency's major unit.
         :raises InvalidAmount: unless the amount is exact, positive and in whole cents.
         :raises BalanceOutOfRange: if the balance would become too low.
         """
-        return self._with_balance(exact_difference(self.balance, to_amount(amount)))
+        return self._with_balance(exact_difference(self.balance, parse_amount(amount)))
 
     def _with_balance(self, balance: Decimal) -> "Account":
-        if balance.copy_abs() > LARGEST_SUM:  # unlike abs() and unary minus, no business of the caller's context
-            raise BalanceOutOfRange(self.number, LARGEST_SUM)
-        account = object.__new__(Account)  # both are valid already, and this is on the way of every transaction
-        object.__setattr__(account, "number", self.number)
+        if balance.copy_abs() > MAX_MONEY:  # copy_abs(), unlike abs(), ignores the caller's decimal context
+            raise BalanceOutOfRange(self.account_number, MAX_MONEY)
+        account = object.__new__(Account)  # skips __init__: both values are valid, and every transaction comes here
+        object.__setattr__(account, "account_number", self.account_number)
         object.__setattr__(account, "balance", balance)
         return account

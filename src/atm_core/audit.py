@@ -1,4 +1,4 @@
-"""The audit: whether each balance is its opening balance plus its journal, entry by entry."""
+"""The audit compares each balance with its journal."""
 
 from collections.abc import Iterable, Iterator
 from decimal import Decimal
@@ -7,58 +7,58 @@ from operator import itemgetter
 from typing import Literal, NamedTuple, TypeAlias
 
 from atm_core.money import from_minor_units
-from atm_core.transaction import Kind
+from atm_core.transaction import TransactionKind
 
-BookEntry: TypeAlias = tuple[str, int, Literal["opening"] | Kind, int, int]
-"""A line of the books: account number, entry number, kind, amount, balance.
+JournalRow: TypeAlias = tuple[str, int, Literal["opening"] | TransactionKind, int, int]
+"""A row of the journal: account number, entry number, kind, amount, balance.
 
-Sums are whole numbers of cents, as stores keep them: in damaged books they may be no sums of money any
-more. The line that opens an account has the account's present balance; a journal entry has the balance
-that it left.
+Sums are integers in cents, as stores keep them, because a damaged journal may hold values that are no longer
+valid sums of money. The row of an opening carries the account's present balance. Every other row carries the
+balance after the entry.
 """
 
 
 class AuditedAccount(NamedTuple):
-    """What an audit finds of one account. Sums are in the currency's major unit, with two decimals.
+    """The audit's finding for one account. Sums are in the currency's major unit, with two decimals.
 
-    ``balance`` is what the store says; None if the journal has entries of an account that doesn't exist.
-    ``expected`` is the opening balance plus all deposits minus all withdrawals of the journal, and
-    ``entries`` how many these are. ``first_wrong_entry`` is the number of the first journal entry that
-    records another balance than it left, if there is one.
+    ``balance`` is the balance in the store, or None if the journal has entries for an account that does not
+    exist. ``expected`` is the opening balance plus all deposits minus all withdrawals. ``entries`` is the
+    number of journal entries. ``first_mismatch`` is the number of the first entry whose recorded balance
+    differs from the computed one, or None.
     """
 
     account_number: str
     balance: Decimal | None
     expected: Decimal
     entries: int
-    first_wrong_entry: int | None
+    first_mismatch: int | None
 
     @property
-    def is_right(self) -> bool:
-        """Whether the balance, and the one that each entry records, is what the journal makes it."""
-        return self.balance == self.expected and self.first_wrong_entry is None
+    def is_consistent(self) -> bool:
+        """Whether the balance and every recorded balance match the journal."""
+        return self.balance == self.expected and self.first_mismatch is None
 
 
-def audit(books: Iterable[BookEntry]) -> Iterator[AuditedAccount]:
-    """Add up the books again, and say of each account what was found.
+def audit(journal: Iterable[JournalRow]) -> Iterator[AuditedAccount]:
+    """Recompute every balance from the journal, and yield one finding for each account.
 
-    :param books: one account after the other; of each, the line that opens it, and its journal in order.
+    :param journal: rows grouped by account, each group in the order of its entries and with its opening first.
     """
-    for account_number, lines in groupby(books, itemgetter(0)):
-        balance = first_wrong_entry = None
+    for account_number, rows in groupby(journal, itemgetter(0)):
+        balance = first_mismatch = None
         expected = entries = 0
-        for _, entry, kind, amount, recorded in lines:
+        for _, entry, kind, amount, recorded in rows:
             if kind == "opening":
                 expected, balance = amount, recorded
                 continue
             entries += 1
             expected += amount if kind == "deposit" else -amount
-            if recorded != expected and first_wrong_entry is None:
-                first_wrong_entry = entry
+            if recorded != expected and first_mismatch is None:
+                first_mismatch = entry
         yield AuditedAccount(
             account_number,
             None if balance is None else from_minor_units(balance),
             from_minor_units(expected),
             entries,
-            first_wrong_entry,
+            first_mismatch,
         )

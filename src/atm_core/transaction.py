@@ -1,61 +1,64 @@
-"""A transaction: one deposit or withdrawal, as a value, and the rule that each key counts once."""
+"""A transaction: a deposit or a withdrawal as a value, and the function that decides about transactions."""
 
 import re
 from collections.abc import Iterable, Mapping, MutableMapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias
 
-from atm_core.account import Account, valid_account_number
-from atm_core.errors import AccountNotFound, AtmError, InvalidKey, KeyReused
-from atm_core.money import Amount, to_amount
+from atm_core.account import Account, parse_account_number
+from atm_core.errors import AccountNotFound, AtmError, IdempotencyKeyReused, InvalidIdempotencyKey
+from atm_core.money import MoneyLike, parse_amount
 
-Kind: TypeAlias = Literal["deposit", "withdrawal"]
+TransactionKind: TypeAlias = Literal["deposit", "withdrawal"]
 
-_KEY = re.compile(r"[ -~]{1,255}", re.ASCII)
+MAX_KEY_LENGTH: Final = 255
+KEY_RULE: Final = f"1 to {MAX_KEY_LENGTH} printable ASCII characters"
+
+_KEY = re.compile(f"[ -~]{{1,{MAX_KEY_LENGTH}}}", re.ASCII)
 
 
-def valid_key(value: str) -> str:
-    """Return the idempotency key that was given.
+def parse_key(value: str) -> str:
+    """Return the idempotency key unchanged if it is well-formed.
 
-    :raises InvalidKey: unless it is 1 to 255 printable ASCII characters.
+    :raises InvalidIdempotencyKey: unless it follows :data:`KEY_RULE`.
     """
     if not isinstance(value, str) or _KEY.fullmatch(value) is None:
-        raise InvalidKey(value)
+        raise InvalidIdempotencyKey(value, f"must be a string of {KEY_RULE}")
     return value
 
 
 @dataclass(frozen=True, slots=True, init=False)
 class Transaction:
-    """One deposit or withdrawal that somebody asks for: everything there is to say about it.
+    """A request for one deposit or withdrawal.
 
-    ``amount`` is in the currency's major unit, with two decimals. ``key``, if there is one, is the
-    idempotency key: on one account, the same key moves money at most once. Two transactions are
-    equal if they say the same, so 100 and 100.00 under one key are one transaction.
+    ``amount`` is in the currency's major unit, with two decimals. ``key`` is the idempotency key or None: an
+    account applies at most one transaction per key. Transactions with equal fields are equal, so 100 and
+    100.00 under one key are the same transaction.
     """
 
     account_number: str
-    kind: Kind
+    kind: TransactionKind
     amount: Decimal
     key: str | None
 
-    def __init__(self, account_number: str, kind: Kind, amount: Amount, key: str | None = None) -> None:
-        """Check and keep all four.
+    def __init__(self, account_number: str, kind: TransactionKind, amount: MoneyLike, key: str | None = None) -> None:
+        """Validate and store all four values.
 
         :raises InvalidAmount: unless the amount is exact, positive, in whole cents and not too large.
-        :raises InvalidAccountNumber: if the account number is ill-formed.
-        :raises InvalidKey: if there is a key and it is ill-formed.
+        :raises InvalidAccountNumber: if the account number is malformed.
+        :raises InvalidIdempotencyKey: if there is a key and it is malformed.
         :raises ValueError: if the kind is neither "deposit" nor "withdrawal".
         """
         if kind not in ("deposit", "withdrawal"):
             raise ValueError(f'kind must be "deposit" or "withdrawal", not {kind!r}')
-        object.__setattr__(self, "amount", to_amount(amount))
-        object.__setattr__(self, "account_number", valid_account_number(account_number))
+        object.__setattr__(self, "amount", parse_amount(amount))
+        object.__setattr__(self, "account_number", parse_account_number(account_number))
         object.__setattr__(self, "kind", kind)
-        object.__setattr__(self, "key", None if key is None else valid_key(key))
+        object.__setattr__(self, "key", None if key is None else parse_key(key))
 
     def apply(self, account: Account) -> Account:
-        """Return the account as it stands after this transaction.
+        """Return the account after this transaction.
 
         :raises BalanceOutOfRange: if the balance would leave the range that can be held exactly.
         """
@@ -63,47 +66,52 @@ class Transaction:
 
 
 class Entry(NamedTuple):
-    """A journal entry: a transaction that was applied, and the account as it then stood."""
+    """A journal entry: a transaction that was applied, and the account after it."""
 
     transaction: Transaction
     account: Account
 
 
-def settle(
+def decide(
     transactions: Iterable[Transaction],
     accounts: MutableMapping[str, Account],
-    answered: Mapping[tuple[str, str], Entry],
+    recorded: Mapping[tuple[str, str], Entry],
 ) -> tuple[list[Account | AtmError], list[Entry]]:
-    """Decide what becomes of transactions, one after the other, in memory.
+    """Decide about transactions in their order, each on the accounts as the one before left them.
 
-    A store calls this between loading what the transactions touch and writing what came of them.
+    A repository calls this between loading and writing. The refusal of one transaction does not affect the others.
 
-    :param accounts: by account number, every account named that exists; brought up to date in place.
-    :param answered: by account number and key, the entries made earlier under the keys named.
-    :returns: what to answer, one outcome per transaction in their order (the account as it then
-        stood, the first answer again under a known key, or the refusal), and the entries to write.
+    :param accounts: the existing accounts that the transactions name, by account number. Updated in place.
+    :param recorded: the journal's entries under the transactions' keys, by account number and key.
+    :returns: one outcome for each transaction (the account after it, or the refusal), and the entries to write.
     """
     outcomes: list[Account | AtmError] = []
     entries: list[Entry] = []
     keyed: dict[tuple[str, str], Entry] = {}
     for transaction in transactions:
         number, key = transaction.account_number, transaction.key
-        account = accounts.get(number)
-        if account is None:
-            outcomes.append(AccountNotFound(number))
-            continue
-        if key is not None and (first := keyed.get((number, key)) or answered.get((number, key))):
-            outcomes.append(first.account if first.transaction == transaction else KeyReused(number, key))
-            continue
+        earlier = None if key is None else keyed.get((number, key)) or recorded.get((number, key))
         try:
-            account = transaction.apply(account)
+            account = _decide_one(transaction, accounts.get(number), earlier)
         except AtmError as refusal:
             outcomes.append(refusal)
             continue
-        accounts[number] = account
-        entry = Entry(transaction, account)
-        entries.append(entry)
-        if key is not None:
-            keyed[number, key] = entry
         outcomes.append(account)
+        if earlier is None:
+            entry = Entry(transaction, account)
+            entries.append(entry)
+            accounts[number] = account
+            if key is not None:
+                keyed[number, key] = entry
     return outcomes, entries
+
+
+def _decide_one(transaction: Transaction, account: Account | None, earlier: Entry | None) -> Account:
+    """Return the account after the transaction, or after the earlier entry under its key. Raise the refusal."""
+    if account is None:
+        raise AccountNotFound(transaction.account_number)
+    if earlier is None:
+        return transaction.apply(account)
+    if earlier.transaction != transaction:
+        raise IdempotencyKeyReused(earlier.account.account_number, earlier.transaction.key or "")
+    return earlier.account

@@ -1,4 +1,4 @@
-"""What counts as an amount: exact, positive, whole cents, bounded; a value or InvalidAmount, and nothing else."""
+"""Amounts are exact, positive, in whole cents and bounded. All other values raise InvalidAmount."""
 
 import decimal
 from decimal import Decimal
@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atm_core import LARGEST_SUM, InvalidAmount
-from atm_core.money import from_minor_units, to_amount, to_minor_units, to_sum
+from atm_core import MAX_MONEY, InvalidAmount
+from atm_core.money import from_minor_units, parse_amount, parse_money, to_minor_units
 
-WHOLE_CENTS = st.integers(1, int(LARGEST_SUM * 100))
+WHOLE_CENTS = st.integers(1, int(MAX_MONEY * 100))
 
 
 @pytest.mark.parametrize(
@@ -29,8 +29,8 @@ WHOLE_CENTS = st.integers(1, int(LARGEST_SUM * 100))
         ("9999999999999.99", "9999999999999.99"),
     ],
 )
-def test_an_acceptable_amount_is_kept_exactly_with_two_decimals(given_: Decimal | int | str, written: str) -> None:
-    assert str(to_amount(given_)) == written
+def test_valid_amount_is_exact_with_two_decimals(given_: Decimal | int | str, written: str) -> None:
+    assert str(parse_amount(given_)) == written
 
 
 @pytest.mark.parametrize(
@@ -68,35 +68,35 @@ def test_an_acceptable_amount_is_kept_exactly_with_two_decimals(given_: Decimal 
         ],
     ],
 )  # fmt: skip
-def test_any_other_amount_is_refused_with_what_is_wrong_and_what_would_be_right(given_: object, reason: str) -> None:
+def test_invalid_amount_is_refused_with_the_reason(given_: object, reason: str) -> None:
     with pytest.raises(InvalidAmount) as refusal:
-        to_amount(given_)  # type: ignore[arg-type]
+        parse_amount(given_)  # type: ignore[arg-type]
     assert reason in str(refusal.value)
     assert refusal.value.reason in str(refusal.value)
 
 
-def test_a_message_quotes_what_was_given_only_if_it_is_short() -> None:
+def test_message_quotes_only_short_input() -> None:
     with pytest.raises(InvalidAmount, match=r"The amount 'abc' is"):
-        to_amount("abc")
+        parse_amount("abc")
     with pytest.raises(InvalidAmount, match=r"^The amount is"):
-        to_amount("x" * 1000)
+        parse_amount("x" * 1000)
 
 
 @given(WHOLE_CENTS)
-def test_every_whole_cent_in_range_is_accepted_in_every_form_and_means_the_same(cents: int) -> None:
+def test_every_cent_in_range_is_accepted_as_text_and_decimal(cents: int) -> None:
     text = f"{cents // 100}.{cents % 100:02}"
-    assert str(to_amount(text)) == str(to_amount(Decimal(text))) == text
+    assert str(parse_amount(text)) == str(parse_amount(Decimal(text))) == text
 
 
 @given(WHOLE_CENTS, st.sampled_from([1, -1]))
-def test_a_store_s_whole_cents_give_the_same_sum_back(cents: int, sign: int) -> None:
+def test_conversion_to_minor_units_is_reversible(cents: int, sign: int) -> None:
     money = from_minor_units(sign * cents)
     assert to_minor_units(money) == sign * cents
-    assert money == to_sum(str(money))
+    assert money == parse_money(str(money))
     assert money.as_tuple().exponent == -2
 
 
-def test_the_caller_s_decimal_context_changes_nothing() -> None:
+def test_decimal_context_changes_nothing() -> None:
     with decimal.localcontext(prec=2, rounding=decimal.ROUND_FLOOR):
-        assert str(to_amount("9999999999999.99")) == "9999999999999.99"
+        assert str(parse_amount("9999999999999.99")) == "9999999999999.99"
         assert str(from_minor_units(to_minor_units(Decimal("1234567.89")))) == "1234567.89"

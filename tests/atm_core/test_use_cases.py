@@ -1,4 +1,4 @@
-"""Ill-formed input is refused before the port is asked anything; the rest is the port's contract."""
+"""Use cases refuse malformed input before they call the repository. The contract tests the rest."""
 
 from collections.abc import Callable
 
@@ -10,9 +10,9 @@ from atm_core import (
     AtmError,
     InvalidAccountNumber,
     InvalidAmount,
-    InvalidKey,
-    check_balance,
+    InvalidIdempotencyKey,
     deposit,
+    get_account,
     open_account,
     withdraw,
 )
@@ -26,16 +26,18 @@ ACCOUNTS = InMemoryAccountRepository([Account("0", 1000)])
         (lambda: deposit(ACCOUNTS, "9", 0), InvalidAmount),
         (lambda: withdraw(ACCOUNTS, "9", "1e5"), InvalidAmount),
         (lambda: deposit(ACCOUNTS, "a b", 1), InvalidAccountNumber),
-        (lambda: check_balance(ACCOUNTS, "\ud800"), InvalidAccountNumber),
+        (lambda: get_account(ACCOUNTS, "\ud800"), InvalidAccountNumber),
         (lambda: open_account(ACCOUNTS, "", 1), InvalidAccountNumber),
         (lambda: open_account(ACCOUNTS, "0", "0.001"), InvalidAmount),
-        (lambda: deposit(ACCOUNTS, "9", 1, ""), InvalidKey),
+        (lambda: deposit(ACCOUNTS, "9", 1, ""), InvalidIdempotencyKey),
     ],
 )
-def test_ill_formed_input_wins_over_an_unknown_account(call: Callable[[], Account], refusal: type[AtmError]) -> None:
+def test_malformed_input_takes_precedence_over_unknown_account(
+    call: Callable[[], Account], refusal: type[AtmError]
+) -> None:
     with pytest.raises(refusal):
         call()
 
 
-def test_an_account_is_opened_with_nothing_in_it_unless_said_otherwise() -> None:
+def test_account_opens_with_zero_by_default() -> None:
     assert str(open_account(InMemoryAccountRepository(), "new").balance) == "0.00"

@@ -1,25 +1,26 @@
-"""Every repository and every face of one is held by the same contract."""
+"""One contract tests every repository and every wrapper."""
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
 import pytest
-from support.faces import Blocking, blocking
 from support.postgres import Postgres, fresh_schema
 from support.repositories import new_sqlite
 from support.server import serving
+from support.wrappers import Blocking, blocking
 
-from atm_adapters.group_commit import GroupCommit, Immediate, InThreads, ThreadedGroupCommit
+from atm_adapters.conformance.repository import BatchRepositoryContract, RepositoryContract
+from atm_adapters.repositories.bridges import InlineBridge, ThreadPoolBridge
+from atm_adapters.repositories.group_commit import GroupCommit, ThreadedGroupCommit
 from atm_adapters.repositories.memory import InMemoryAccountRepository
 from atm_adapters.repositories.postgres import PostgresAccountRepository
 from atm_adapters.repositories.remote import RemoteAccountRepository
 from atm_adapters.repositories.sqlite import SqliteAccountRepository
-from atm_adapters.testing import BatchRepositoryContract, RepositoryContract
 
 
-class TestInMemory(RepositoryContract):
+class TestInMemory(BatchRepositoryContract):
     transactions_per_thread = 1000
-    stateful_examples = 200
+    stateful_examples = 50
 
     @contextmanager
     def new_repository(self) -> Iterator[InMemoryAccountRepository]:
@@ -33,18 +34,18 @@ class TestSqlite(BatchRepositoryContract):
             yield accounts
 
 
-class TestImmediateFaceOfMemory(RepositoryContract):
+class TestInlineBridgeOverMemory(RepositoryContract):
     @contextmanager
     def new_repository(self) -> Iterator[Blocking]:
-        with blocking(lambda: Immediate(InMemoryAccountRepository())) as accounts:
+        with blocking(lambda: InlineBridge(InMemoryAccountRepository())) as accounts:
             yield accounts
 
 
 class TestGroupCommitOverSqlite(RepositoryContract):
     @contextmanager
     def new_repository(self) -> Iterator[Blocking]:
-        with new_sqlite() as accounts, blocking(lambda: GroupCommit(accounts)) as face:
-            yield face
+        with new_sqlite() as store, blocking(lambda: GroupCommit(store)) as accounts:
+            yield accounts
 
 
 class TestThreadedGroupCommitOverSqlite(RepositoryContract):
@@ -65,7 +66,7 @@ def _remote() -> Iterator[RemoteAccountRepository]:
 
 class TestRemote(RepositoryContract):
     transactions_per_thread = 50
-    stateful_examples = 5  # each has a server of its own
+    stateful_examples = 5  # each starts its own server
 
     @contextmanager
     def new_repository(self) -> Iterator[RemoteAccountRepository]:
@@ -73,23 +74,23 @@ class TestRemote(RepositoryContract):
             yield accounts
 
 
-class TestInThreadsOverRemote(RepositoryContract):
+class TestThreadPoolBridgeOverRemote(RepositoryContract):
     transactions_per_thread = 50
-    stateful_examples = 5  # each has a server of its own
+    stateful_examples = 5  # each starts its own server
 
     @contextmanager
     def new_repository(self) -> Iterator[Blocking]:
-        with _remote() as accounts, blocking(lambda: InThreads(accounts)) as face:
-            yield face
+        with _remote() as store, blocking(lambda: ThreadPoolBridge(store)) as accounts:
+            yield accounts
 
 
 class OnPostgres:
-    """Hands the server to the tests below."""
+    """Makes the PostgreSQL server available to ``new_repository``."""
 
     postgres: Postgres
 
     @pytest.fixture(autouse=True)
-    def hand_over(self, postgres: Postgres) -> None:
+    def use_server(self, postgres: Postgres) -> None:
         self.postgres = postgres
 
 
@@ -107,8 +108,11 @@ class TestGroupCommitOverPostgres(OnPostgres, RepositoryContract):
 
     @contextmanager
     def new_repository(self) -> Iterator[Blocking]:
-        with fresh_schema(self.postgres) as url, blocking(lambda: GroupCommit(PostgresAccountRepository(url))) as face:
-            yield face
+        with (
+            fresh_schema(self.postgres) as url,
+            blocking(lambda: GroupCommit(PostgresAccountRepository(url))) as accounts,
+        ):
+            yield accounts
 
 
 class TestThreadedGroupCommitOverPostgres(OnPostgres, RepositoryContract):
@@ -116,5 +120,8 @@ class TestThreadedGroupCommitOverPostgres(OnPostgres, RepositoryContract):
 
     @contextmanager
     def new_repository(self) -> Iterator[ThreadedGroupCommit]:
-        with fresh_schema(self.postgres) as url, closing(ThreadedGroupCommit(PostgresAccountRepository(url))) as face:
-            yield face
+        with (
+            fresh_schema(self.postgres) as url,
+            closing(ThreadedGroupCommit(PostgresAccountRepository(url))) as accounts,
+        ):
+            yield accounts

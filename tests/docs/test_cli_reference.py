@@ -1,4 +1,4 @@
-"""docs/cli.md is what the command says of itself now."""
+"""docs/cli.md is the current help of the command."""
 
 import os
 import subprocess
@@ -11,14 +11,14 @@ PAGE = Path(__file__).parents[2] / "docs" / "cli.md"
 
 
 @pytest.mark.parametrize("columns", ["40", "200"])
-def test_the_reference_is_current_on_every_terminal(columns: str) -> None:
-    # As the session in noxfile.py does it.
+def test_reference_is_current_on_every_terminal(columns: str) -> None:
+    # The same command as in the "docs" session of noxfile.py.
     done = subprocess.run(
-        [sys.executable, "-m", "typer", "atm_adapters.cli", "utils", "docs", "--name", "atm"],
+        [sys.executable, "-m", "typer", "atm_adapters.front_ends.cli", "utils", "docs", "--name", "atm"],
         capture_output=True,
         text=True,
         timeout=60,
         env={**os.environ, "COLUMNS": columns, "FORCE_COLOR": "1", "ATM_STORE": "memory:"},
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == PAGE.read_text().strip(), "write it anew with: nox -s docs"
+    assert done.stdout.strip() == PAGE.read_text().strip(), "regenerate it with: nox -s docs"

@@ -1,4 +1,4 @@
-"""docs/library.md names every error of the core, as it is."""
+"""docs/library.md names every error of the core with its code and its facts."""
 
 import inspect
 import re
@@ -10,7 +10,7 @@ from atm_core import AtmError
 GUIDE = (Path(__file__).parents[2] / "docs" / "library.md").read_text()
 
 
-def test_the_table_of_errors_has_each_with_its_code_and_its_facts() -> None:
+def test_table_has_every_error_with_code_and_facts() -> None:
     rows = re.findall(r"^\| `(\w+)` \| `([a-z-]+)` \| (.*?) \|", GUIDE, re.MULTILINE)
     shown = {name: (code, re.findall(r"`(\w+)`", facts)) for name, code, facts in rows}
     errors = [error for error in vars(atm_core).values() if inspect.isclass(error) and issubclass(error, AtmError)]

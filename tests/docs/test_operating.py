@@ -1,4 +1,4 @@
-"""What docs/operating.md says of metrics and backups is so."""
+"""The metrics and the backup command of docs/operating.md are right."""
 
 import re
 import sqlite3
@@ -10,13 +10,13 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from support.server import running_server
 
-from atm_adapters.stores import open_store
-from atm_core import check_balance, deposit
+from atm_adapters import open_store
+from atm_core import deposit, get_account
 
 PAGE = (Path(__file__).parents[2] / "docs" / "operating.md").read_text()
 
 
-def test_the_table_of_metrics_names_all_of_them_and_no_others(tmp_path: Path) -> None:
+def test_table_names_exactly_the_metrics_that_are_served(tmp_path: Path) -> None:
     with running_server(str(tmp_path / "accounts.sqlite3"), tmp_path) as server:
         httpx.get(f"{server.address}/accounts/9/balance")
         families = text_string_to_metric_families(httpx.get(f"{server.address}/metrics").text)
@@ -29,7 +29,7 @@ def test_the_table_of_metrics_names_all_of_them_and_no_others(tmp_path: Path) ->
     assert named == served | {"atm_requests_error_total"}, "that one appears with the first error"
 
 
-def test_the_backup_is_whole_and_is_a_store_with_its_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_backup_holds_accounts_and_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     statement = re.search(r'^sqlite3 accounts.sqlite3 "(.*)" &&', PAGE, re.MULTILINE)
     assert statement is not None
@@ -39,5 +39,5 @@ def test_the_backup_is_whole_and_is_a_store_with_its_keys(tmp_path: Path, monkey
             backing_up.execute(statement[1])
         deposit(accounts, "0", 1)
     with closing(open_store("backup.sqlite3")) as restored:
-        assert check_balance(restored, "0").balance == 1100
+        assert get_account(restored, "0").balance == 1100
         assert deposit(restored, "0", 100, "key").balance == 1100

@@ -1,4 +1,4 @@
-"""docs/write-a-repository.md: its repository is short, and its broken one is caught by the kit."""
+"""docs/write-a-repository.md: its repository is short, and the suite finds the fault of its broken one."""
 
 import re
 import subprocess
@@ -11,8 +11,8 @@ PAGE = (Path(__file__).parents[2] / "docs" / "write-a-repository.md").read_text(
 FILES = dict(re.findall(r"^```python\n# (\S+)\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE))
 
 
-def pytest_on(folder: Path, **files: str) -> tuple[int, str]:
-    """Write modules into a folder, run pytest there, and give its exit code and output."""
+def run_pytest(folder: Path, **files: str) -> tuple[int, str]:
+    """Write modules into a folder, run pytest there, and return its exit code and output."""
     for name, text in files.items():
         (folder / f"{name}.py").write_text(text)
     done = subprocess.run(  # noqa: S603 - the page's own programs
@@ -25,14 +25,14 @@ def pytest_on(folder: Path, **files: str) -> tuple[int, str]:
     return done.returncode, done.stdout
 
 
-def test_the_page_s_repository_is_under_60_lines() -> None:  # test_pages.py runs the kit on it
+def test_repository_on_the_page_is_under_60_lines() -> None:  # test_pages.py runs the suite on it
     assert len(FILES["json_file.py"].splitlines()) < 60
 
 
 @pytest.mark.parametrize("keeps_keys", [False, True])
-def test_a_repository_that_gets_and_then_saves_is_caught_by_the_kit(tmp_path: Path, keeps_keys: bool) -> None:
+def test_suite_finds_lost_updates(tmp_path: Path, keeps_keys: bool) -> None:
     broken = FILES["get_then_save.py"]
-    if keeps_keys:  # also when losing updates is its only fault
+    if keeps_keys:  # then the lost updates are its only fault
         broken = broken.replace(
             "        account = ",
             "        if transaction.key:\n            return super().execute(transaction)\n        account = ",
@@ -40,15 +40,17 @@ def test_a_repository_that_gets_and_then_saves_is_caught_by_the_kit(tmp_path: Pa
     suite = """
 from contextlib import contextmanager
 from get_then_save import GetThenSave
-from atm_adapters.testing import RepositoryContract
+from atm_adapters.conformance.repository import RepositoryContract
 
 class TestBroken(RepositoryContract):
+    transactions_per_thread = 1_000  # enough to lose an update on a busy machine, too
+
     @contextmanager
     def new_repository(self):
         yield GetThenSave()
 """
-    exit_code, output = pytest_on(tmp_path, get_then_save=broken, test_broken=suite)
+    exit_code, output = run_pytest(tmp_path, get_then_save=broken, test_broken=suite)
     assert exit_code == 1, output
     failed = set(re.findall(r"^FAILED \S+::(\w+)", output, re.MULTILINE))
     assert any(name.startswith("test_concurrent_") for name in failed)
-    assert ("test_the_same_transaction_under_the_same_key_moves_money_once" in failed) is not keeps_keys
+    assert ("test_repeated_key_moves_money_once" in failed) is not keeps_keys

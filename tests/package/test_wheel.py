@@ -1,6 +1,6 @@
-"""The wheel in dist/, as who installs it finds it. ``nox -s package`` builds it and runs this.
+"""Test the wheel in dist/ as its users install it. ``nox -s package`` builds it and runs these tests.
 
-The environments here hold the wheel and what it depends on: no pytest, no pip, no source tree.
+The environments contain the wheel and its dependencies only: no pytest, no pip, no source tree.
 """
 
 import re
@@ -18,51 +18,54 @@ from packaging.metadata import Metadata
 
 ROOT = Path(__file__).parents[2]
 (WHEEL,) = (ROOT / "dist").glob("*.whl")
-INSTALLED = f"{WHEEL.name.removesuffix('-py3-none-any.whl')}.dist-info"
+pytestmark = pytest.mark.timeout(300)  # installing packages may take longer than the limit in pyproject.toml
+DIST_INFO = f"{WHEEL.name.removesuffix('-py3-none-any.whl')}.dist-info"
 
 
 class Extra(NamedTuple):
-    """A command that wants an extra, its exit code without it, and a word that it prints only with it."""
+    """A command that needs an extra, its exit code without the extra, and a text that it prints only with the extra."""
 
     command: str
     exit_code_without: int
     prints_with: str
 
 
-ASK_WHAT_OPERATORS_ASK = """python -c '
+CALL_API_AND_METRICS = """python -c '
 import os
 from litestar.testing import TestClient
-from atm_adapters.http.app import create_app
+from atm_adapters.front_ends.http.app import create_app
 os.environ["OTEL_TRACES_EXPORTER"] = "console"
 with TestClient(create_app()) as client:
     client.get("/accounts/0/balance")
     print(client.get("/metrics").text)
 '"""
 EXTRAS = {
-    "metrics": Extra(ASK_WHAT_OPERATORS_ASK, 0, "atm_requests_total"),
-    "opentelemetry": Extra(ASK_WHAT_OPERATORS_ASK, 0, '"trace_id"'),
+    "metrics": Extra(CALL_API_AND_METRICS, 0, "atm_requests_total"),
+    "opentelemetry": Extra(CALL_API_AND_METRICS, 0, '"trace_id"'),
     "postgres": Extra("atm balance 0 --store postgresql://127.0.0.1:1/atm", 4, "Connection refused"),
-    "testing": Extra("python -c 'import atm_adapters.testing as kit; print(kit.RepositoryContract)'", 1, "<class"),
+    "testing": Extra(
+        "python -c 'import atm_adapters.conformance.repository as kit; print(kit.RepositoryContract)'", 1, "<class"
+    ),
 }
 
 
 class Environment:
-    """An environment of its own, with a home folder of its own, for what is installed."""
+    """A virtual environment with the wheel, and with its own home folder."""
 
     def __init__(self, folder: Path, *extras: str) -> None:
         self.folder = folder
         self.programs = folder / "venv" / "bin"
         self.python = str(self.programs / "python")
-        what = f"mini-atm[{','.join(extras)}] @ {WHEEL.as_uri()}"
+        requirement = f"mini-atm[{','.join(extras)}] @ {WHEEL.as_uri()}"
         make = [sys.executable, "-m", "venv", "--without-pip", str(folder / "venv")]
-        install = [sys.executable, "-m", "pip", "--python", self.python, "install", "--quiet", what]
+        install = [sys.executable, "-m", "pip", "--python", self.python, "install", "--quiet", requirement]
         for command in (make, install):
-            subprocess.run(command, check=True)  # noqa: S603 - our own
+            subprocess.run(command, check=True)  # noqa: S603 - fixed commands
 
     def start(self, command: str) -> "subprocess.Popen[str]":
         """Start a command of this environment."""
         program, *arguments = shlex.split(command)
-        return subprocess.Popen(  # noqa: S603 - our own command
+        return subprocess.Popen(  # noqa: S603 - the project's own commands
             [self.programs / program, *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -72,32 +75,45 @@ class Environment:
         )
 
     def run(self, command: str) -> tuple[int, str, str]:
-        """Give a command's exit code, what it printed to standard output, and to standard error."""
+        """Run a command, and return its exit code, standard output and standard error."""
         with self.start(command) as process:
             output, error = process.communicate(timeout=60)
         return process.returncode, output, error
 
 
 def get(url: str) -> bytes:
-    """What a server answers; HTTPError if that is a refusal."""
-    with urlopen(url, timeout=30) as answer:  # noqa: S310 - our own server
+    """Return the body of a response.
+
+    :raises HTTPError: if the status is an error.
+    """
+    with urlopen(url, timeout=30) as answer:  # noqa: S310 - a server of this test
         body: bytes = answer.read()
     return body
 
 
+def pip_command(metadata: Metadata, extra: str) -> str:
+    """Return the command that installs what an extra requires."""
+    packages = [
+        each.name + (f"[{','.join(sorted(each.extras))}]" if each.extras else "")
+        for each in metadata.requires_dist or []
+        if f'extra == "{extra}"' in str(each.marker)
+    ]
+    return f"pip install {shlex.join(sorted(packages))}"
+
+
 @pytest.fixture(scope="module")
 def bare(tmp_path_factory: pytest.TempPathFactory) -> Environment:
-    """The wheel without extras."""
+    """An environment with the wheel without extras."""
     return Environment(tmp_path_factory.mktemp("bare"))
 
 
 @pytest.fixture(scope="module")
 def metadata() -> Metadata:
-    """What the wheel says about itself; fields that break the specification are refused."""
-    return Metadata.from_email(ZipFile(WHEEL).read(f"{INSTALLED}/METADATA"))
+    """The wheel's metadata. Parsing it fails if a field violates the specification."""
+    return Metadata.from_email(ZipFile(WHEEL).read(f"{DIST_INFO}/METADATA"))
 
 
-def test_the_metadata_says_what_it_is_and_for_whom(metadata: Metadata) -> None:
+def test_metadata_describes_the_project(metadata: Metadata) -> None:
     assert metadata.name == "mini-atm"
     assert str(metadata.requires_python) == ">=3.11"
     assert metadata.summary
@@ -105,26 +121,26 @@ def test_the_metadata_says_what_it_is_and_for_whom(metadata: Metadata) -> None:
     assert "Typing :: Typed" in (metadata.classifiers or [])
 
 
-def test_the_licence_is_named_and_inside(metadata: Metadata) -> None:
+def test_wheel_names_and_contains_its_license(metadata: Metadata) -> None:
     assert (metadata.license_expression, metadata.license_files) == ("MIT", ["LICENSE"])
-    assert ZipFile(WHEEL).read(f"{INSTALLED}/licenses/LICENSE") == (ROOT / "LICENSE").read_bytes()
+    assert ZipFile(WHEEL).read(f"{DIST_INFO}/licenses/LICENSE") == (ROOT / "LICENSE").read_bytes()
 
 
-def test_the_packages_are_imported_from_the_wheel(bare: Environment) -> None:
+def test_packages_are_imported_from_the_wheel(bare: Environment) -> None:
     program = "import atm_adapters, atm_core; print(atm_adapters.__file__, atm_core.__file__)"
     exit_code, output, error = bare.run(f'python -c "{program}"')
     assert (exit_code, error) == (0, "")
     assert all(Path(file).is_relative_to(bare.folder / "venv") for file in output.split())
 
 
-def test_the_command_keeps_accounts_in_the_user_s_data_folder(bare: Environment, metadata: Metadata) -> None:
+def test_command_keeps_accounts_in_the_user_data_folder(bare: Environment, metadata: Metadata) -> None:
     assert bare.run("atm --version") == (0, f"atm {metadata.version}\n", "")
     assert bare.run("atm balance 0") == (0, "1000.00\n", "")
     assert bare.run("atm deposit 0 100") == (0, "1100.00\n", "")
     assert len(list(bare.folder.rglob("accounts.sqlite3"))) == 1
 
 
-def test_the_readme_s_main_command_serves_until_it_is_interrupted(bare: Environment) -> None:
+def test_atm_serve_runs_until_interrupted(bare: Environment) -> None:
     with bare.start("atm serve --port 0 --store memory:") as server:
         try:
             assert server.stdout is not None
@@ -142,15 +158,15 @@ def test_the_readme_s_main_command_serves_until_it_is_interrupted(bare: Environm
             server.kill()
 
 
-def test_a_strict_type_checker_knows_the_types_of_what_is_installed(bare: Environment, tmp_path: Path) -> None:
+def test_installed_packages_are_typed(bare: Environment, tmp_path: Path) -> None:
     program = """\
-from atm_adapters.stores import open_store
+from atm_adapters import open_store
 from atm_core import Account, deposit
 account: Account = deposit(open_store("memory:"), "0", {amount})
 """
     (tmp_path / "right.py").write_text(program.format(amount='"0.10"'))
     (tmp_path / "wrong.py").write_text(program.format(amount="0.10"))
-    done = subprocess.run(  # noqa: S603 - our own command
+    done = subprocess.run(  # noqa: S603 - a fixed command
         ["mypy", "--strict", "--python-executable", bare.python, "right.py", "wrong.py"],  # noqa: S607
         capture_output=True,
         text=True,
@@ -162,19 +178,19 @@ account: Account = deposit(open_store("memory:"), "0", {amount})
     assert rest == ["Found 1 error in 1 file (checked 2 source files)"]
 
 
-def test_every_extra_is_tried(metadata: Metadata) -> None:
+def test_every_extra_has_a_test(metadata: Metadata) -> None:
     assert set(metadata.provides_extra or []) == set(EXTRAS)
 
 
 @pytest.mark.parametrize("name", EXTRAS)
-def test_an_extra_that_is_missing_is_told_with_the_command_that_installs_it(bare: Environment, name: str) -> None:
+def test_missing_extra_is_reported_with_a_pip_command(bare: Environment, metadata: Metadata, name: str) -> None:
     exit_code, output, error = bare.run(EXTRAS[name].command)
     assert exit_code == EXTRAS[name].exit_code_without
-    assert f"install it with: pip install 'mini-atm[{name}]'" in output + error
+    assert f"with: {pip_command(metadata, name)}" in output + error
     assert EXTRAS[name].prints_with not in output + error
 
 
 @pytest.mark.parametrize("name", EXTRAS)
-def test_an_extra_works_without_the_others(name: str, tmp_path: Path) -> None:
+def test_extra_works_without_the_others(name: str, tmp_path: Path) -> None:
     _, output, error = Environment(tmp_path, name).run(EXTRAS[name].command)
     assert EXTRAS[name].prints_with in output + error

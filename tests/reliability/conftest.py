@@ -1,53 +1,64 @@
-"""How often the promises are tried, and the table of what came of it."""
+"""The length and the time limit of the reliability tests, and the table of their results."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from support.evidence import Often, Record
+from support.evidence import Record, Rounds
+
+FULL_TIMEOUT = 600  # seconds for one test of a full run, instead of the limit in pyproject.toml
 
 
-class Line(NamedTuple):
-    """One line of the table."""
+class Row(NamedTuple):
+    """A row of the table."""
 
     promise: str
-    tried_by: str
-    how_often: str
-    broken: str
+    test: str
+    counts: str
+    failures: str
 
 
-_LINE = "line of the reliability table"  # the name of a property, which reports carry from whichever process
+_ROW = "row of the reliability table"  # a property of a report, because pytest-xdist passes reports on
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Allow the tests of this folder more time in a full run."""
+    if config.getoption("--full"):
+        for item in items:
+            if item.path.is_relative_to(Path(__file__).parent):
+                item.add_marker(pytest.mark.timeout(FULL_TIMEOUT))
 
 
 @pytest.fixture
-def often(pytestconfig: pytest.Config) -> Often:
-    """Choose how often: ``often(in_the_ordinary_tests, in_a_full_run)``."""
-    return lambda ordinarily, in_full: in_full if pytestconfig.getoption("--full") else ordinarily
+def rounds(pytestconfig: pytest.Config) -> Rounds:
+    """Choose the length of a test by the kind of run."""
+    return lambda short, full: full if pytestconfig.getoption("--full") else short
 
 
 @pytest.fixture
 def record(record_property: Callable[[str, object], None]) -> Record:
-    """Take a line for the table that is printed at the end."""
+    """Record a row of the table that is printed at the end."""
 
-    def record(promise: str, tried_by: str, how_often: dict[str, int], /, **broken: int) -> None:
-        counted = ", ".join(f"{count:,} {what}" for what, count in how_often.items())
-        outcome = ", ".join(f"{count:,} {what.replace('_', ' ')}" for what, count in broken.items())
-        record_property(_LINE, (promise, tried_by, counted, outcome))
-        assert not any(broken.values()), f"{promise}: {outcome}, after {counted}"
+    def record(promise: str, test: str, counts: dict[str, int], /, **failures: int) -> None:
+        counted = ", ".join(f"{count:,} {name}" for name, count in counts.items())
+        failed = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in failures.items())
+        record_property(_ROW, (promise, test, counted, failed))
+        assert not any(failures.values()), f"{promise}: {failed}, after {counted}"
 
     return record
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Print the table, in Markdown, so that it can go into docs/guarantees.md as it is."""
+    """Print the table of a full run in Markdown, for docs/guarantees.md."""
     reports = [report for outcome in ("passed", "failed") for report in terminalreporter.getreports(outcome)]
-    recorded = [Line(*value) for report in reports for name, value in report.user_properties if name == _LINE]
-    lines = [Line("promise", "tried by", "how often", "broken"), *sorted(recorded)]
-    if not config.getoption("--full") or len(lines) == 1:
+    recorded = [Row(*value) for report in reports for name, value in report.user_properties if name == _ROW]
+    rows = [Row("promise", "test", "counts", "failures"), *sorted(recorded)]
+    if not config.getoption("--full") or len(rows) == 1:
         return
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    lines.insert(1, Line(*("-" * width for width in widths)))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    rows.insert(1, Row(*("-" * width for width in widths)))
     terminalreporter.section("reliability")
-    for line in lines:
-        cells = " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+    for row in rows:
+        cells = " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         terminalreporter.write_line(f"| {cells} |")

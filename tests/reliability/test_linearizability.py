@@ -1,4 +1,4 @@
-"""Concurrent clients are answered as if an account did one thing at a time, whichever process they reach."""
+"""Concurrent clients get the answers of an account that does one thing at a time, from one process or several."""
 
 import json
 import random
@@ -14,38 +14,38 @@ from pathlib import Path
 from threading import Barrier
 
 import pytest
-from support.evidence import Often, Record
+from support.evidence import Record, Rounds
 from support.linearizability import Operation, is_linearizable
 from support.postgres import Postgres, fresh_schema
 from support.server import running_server, serving
 
+from atm_adapters.bootstrap import open_store
 from atm_adapters.repositories.memory import InMemoryAccountRepository
-from atm_adapters.stores import open_store
 from atm_core import Account, Transaction
 from atm_core.money import from_minor_units, to_minor_units
 
 CLIENTS = 8
-OPERATIONS = 8  # by each client
+OPERATIONS = 8  # of each client
 OPENING = 100_000  # cents
 
 Address = tuple[str, int]
 
 
 @pytest.mark.parametrize("store", ["memory", "SQLite", "PostgreSQL"])
-def test_what_concurrent_clients_are_answered_can_be_put_in_one_order(
-    store: str, tmp_path: Path, postgres: Postgres, often: Often, record: Record
+def test_answers_to_concurrent_clients_are_linearizable(
+    store: str, tmp_path: Path, postgres: Postgres, rounds: Rounds, record: Record
 ) -> None:
-    accounts = _accounts(often(5, 200))
+    accounts = _accounts(rounds(5, 200))
     with _served(store, accounts, tmp_path, postgres) as server:
         histories = dict(_histories(server, accounts))
 
     operations = [operation for history in histories.values() for operation in history]
     violations = {name: history for name, history in histories.items() if not is_linearizable(history, OPENING)}
     for name, history in violations.items():
-        print(f"{name} can't be put in order:", *sorted(history, key=lambda operation: operation.called), sep="\n")
+        print(f"{name} is not linearizable:", *sorted(history, key=lambda operation: operation.called), sep="\n")
     record(
         "Linearizable",
-        f"{CLIENTS} concurrent clients over HTTP, some hanging up: {store}",
+        f"{CLIENTS} concurrent clients over HTTP, some of which disconnect: {store}",
         {
             "histories": len(histories),
             "operations": len(operations),
@@ -56,36 +56,36 @@ def test_what_concurrent_clients_are_answered_can_be_put_in_one_order(
 
 
 class LaggingReads(InMemoryAccountRepository):
-    """Answers reads with what stood two transactions ago, as a replica may that has yet to hear of them."""
+    """Returns the account as of two transactions ago from reads, as a replica that lags behind may do."""
 
     def __init__(self, accounts: Sequence[Account]) -> None:
         super().__init__(accounts)
-        self._latest = {account.number: deque([account], maxlen=3) for account in accounts}
+        self._latest = {account.account_number: deque([account], maxlen=3) for account in accounts}
 
     def execute(self, transaction: Transaction, /) -> Account:
         account = super().execute(transaction)
-        self._latest[account.number].append(account)
+        self._latest[account.account_number].append(account)
         return account
 
     def get(self, account_number: str, /) -> Account:
         return self._latest[account_number][0]
 
 
-def test_reads_that_lag_by_two_transactions_are_noticed(record: Record) -> None:
-    accounts = _accounts(100)  # it takes three, more or less
+def test_lagging_reads_are_detected(record: Record) -> None:
+    accounts = _accounts(100)  # about three of them are needed
     with serving(LaggingReads(accounts)) as server:
-        noticed = (not is_linearizable(history, OPENING) for _, history in _histories(server, accounts))
-        tried = next((tried for tried, is_noticed in enumerate(noticed, start=1) if is_noticed), None)
+        violations = (not is_linearizable(history, OPENING) for _, history in _histories(server, accounts))
+        tried = next((tried for tried, is_violation in enumerate(violations, start=1) if is_violation), None)
     record(
         "Linearizable",
         "a planted fault: reads that lag by two transactions",
-        {"histories until it was noticed": tried or len(accounts)},
-        unnoticed=tried is None,
+        {"histories until it was detected": tried or len(accounts)},
+        undetected=tried is None,
     )
 
 
 def _accounts(count: int) -> list[Account]:
-    """One account a history, as what was hung up on may still come in when the history has ended."""
+    """Make one account for each history, because an abandoned request may arrive after its history has ended."""
     return [Account(f"history-{number}", from_minor_units(OPENING)) for number in range(count)]
 
 
@@ -112,19 +112,20 @@ def _two_workers(url: str, accounts: Sequence[Account], folder: Path) -> Iterato
 
 
 def _histories(server: Address, accounts: Sequence[Account]) -> Iterator[tuple[str, list[Operation]]]:
-    """Let clients loose on one account after the other; for each, give its number and what the clients saw."""
+    """Run the clients on one account after the other, and yield its number and the operations that they saw."""
     start = Barrier(CLIENTS)
     with ThreadPoolExecutor(CLIENTS) as threads:
         for account in accounts:
             clients = [
-                threads.submit(_client, server, account.number, f"client-{number}", start) for number in range(CLIENTS)
+                threads.submit(_client, server, account.account_number, f"client-{number}", start)
+                for number in range(CLIENTS)
             ]
-            yield account.number, [operation for client in clients for operation in client.result()]
+            yield account.account_number, [operation for client in clients for operation in client.result()]
 
 
 def _client(server: Address, account_number: str, name: str, start: Barrier) -> list[Operation]:
-    """Read, deposit and withdraw, hang up on some of it, and send some of that again under its key."""
-    choices = random.Random(f"{account_number} {name}")  # to be the same next time
+    """Read, deposit and withdraw. Disconnect from some requests, and retry some of those with the same key."""
+    choices = random.Random(f"{account_number} {name}")  # the same in every run
     operations = []
     start.wait(timeout=60)
     for number in range(OPERATIONS):
@@ -132,11 +133,11 @@ def _client(server: Address, account_number: str, name: str, start: Barrier) -> 
         request = _request(account_number, change, key=f"{name}-{number}")
         called = time.monotonic_ns()
         if change and choices.random() < 0.25:
-            _hang_up_on(server, request[: len(request) - choices.randint(0, 1)])  # half of them never to be complete
+            _send_and_disconnect(server, request[: len(request) - choices.randint(0, 1)])  # half of them are incomplete
             if choices.random() < 0.5:
                 operations.append(Operation(change, called))
                 continue
-        balance = _answer(server, request)
+        balance = _send(server, request)
         operations.append(Operation(change, called, time.monotonic_ns(), balance))
     return operations
 
@@ -151,13 +152,13 @@ def _request(account_number: str, change: int, key: str) -> bytes:
     ).encode()
 
 
-def _hang_up_on(server: Address, request: bytes) -> None:
+def _send_and_disconnect(server: Address, request: bytes) -> None:
     with socket.create_connection(server, timeout=60) as connection:
         connection.sendall(request)
 
 
-def _answer(server: Address, request: bytes) -> int:
-    """Send a request on a connection of its own, so that any worker may take it, and give the balance in cents."""
+def _send(server: Address, request: bytes) -> int:
+    """Send a request over a new connection, so that any worker may accept it, and return the balance in cents."""
     with socket.create_connection(server, timeout=60) as connection:
         connection.sendall(request)
         answer = HTTPResponse(connection)

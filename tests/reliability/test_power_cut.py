@@ -1,4 +1,4 @@
-"""Power cuts of a SQLite store: what was answered is there afterwards, once, and nothing is there by half."""
+"""Simulate power cuts of a SQLite store: no acknowledged transaction is lost, doubled or half done."""
 
 import sqlite3
 from collections import Counter
@@ -8,35 +8,35 @@ from random import Random
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
-from support.evidence import Often, Record
+from support.evidence import Record, Rounds
 from support.power_cut import Disk, PowerCut, sqlite_on
 
 from atm_adapters.repositories.sqlite import SqliteAccountRepository
 from atm_core import Account, AccountAlreadyExists, AtmError, Entry, Transaction
 from atm_core.money import from_minor_units
 
-PROMISE = "Durable before answered: SQLite"
+PROMISE = "Durable before acknowledged: SQLite"
 OPENING = [Account("0", 1000), Account("1", 1000)]
-OPERATIONS = [25, 500, 500, 500]  # on files, at the latest, when the power fails; some 25 make the store
-CHECKPOINT_AFTER_PAGES = 20  # every few commits, instead of every few thousand
+MAX_FILE_OPERATIONS = [25, 500, 500, 500]  # before the power fails; about 25 of them create the store
+CHECKPOINT_AFTER_PAGES = 20  # every few commits instead of every few thousand
 
 
 class Client:
-    """Asks for one thing after the other, and knows what it asked for and what was answered."""
+    """Calls a store at random, and remembers its requests and the answers."""
 
     def __init__(self, chance: Random) -> None:
         self._chance = chance
-        self.accounts = {account.number: account for account in OPENING}
-        self.accounts_answered: list[str] = []
+        self.accounts = {account.account_number: account for account in OPENING}
+        self.acknowledged_accounts: list[str] = []
         self.transactions: dict[str, Transaction] = {}
         self.answers: dict[str, Account] = {}
         self.last_batch: list[str] = []
 
     def work(self, path: Path, synchronous: str | None) -> None:
-        """Use a store, and now and then close it and open it again, until the power fails."""
+        """Use a store, and close and reopen it from time to time, until the power fails."""
         while True:
             with closing(SqliteAccountRepository(path, OPENING)) as store:
-                self.accounts_answered = list(self.accounts)
+                self.acknowledged_accounts = list(self.accounts)
                 store._writer.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_AFTER_PAGES}")
                 if synchronous is not None:
                     store._writer.execute(f"PRAGMA synchronous = {synchronous}")
@@ -48,9 +48,9 @@ class Client:
 
     def _open_account(self, store: SqliteAccountRepository) -> None:
         account = Account(str(len(self.accounts)), self._chance.randint(-100, 100))
-        self.accounts[account.number] = account
+        self.accounts[account.account_number] = account
         store.add(account)
-        self.accounts_answered.append(account.number)
+        self.acknowledged_accounts.append(account.account_number)
 
     def _transact(self, store: SqliteAccountRepository) -> None:
         first = len(self.transactions)
@@ -64,26 +64,29 @@ class Client:
 
     def _transaction(self, key: str) -> Transaction:
         return Transaction(
-            self._chance.choice(self.accounts_answered),
+            self._chance.choice(self.acknowledged_accounts),
             "deposit" if self._chance.random() < 0.5 else "withdrawal",
             from_minor_units(self._chance.randint(1, 100_000)),
             key,
         )
 
 
-class Books(NamedTuple):
-    """What a store's file holds, and what is wrong with it."""
+class Contents(NamedTuple):
+    """The contents of a store's file: accounts, entries by key, keys with several entries, and damage.
+
+    The file is damaged if SQLite reports damage, or if a balance differs from the sum of its journal.
+    """
 
     accounts: set[str]
     entries: dict[str, Entry]
     doubled: list[str]
-    wrong: list[str]
+    damaged: list[str]
 
 
-def read_books(path: Path) -> Books:
-    """Read a store's file. It is wrong if SQLite finds it corrupt, or a balance is not what its journal sums up to."""
+def read_contents(path: Path) -> Contents:
+    """Read a store's file without the repository."""
     with closing(sqlite3.connect(path)) as connection:
-        complaints = [complaint for (complaint,) in connection.execute("PRAGMA integrity_check")]
+        findings = [finding for (finding,) in connection.execute("PRAGMA integrity_check")]
         accounts = connection.execute("SELECT account_number, opening, balance FROM account").fetchall()
         journal = connection.execute("SELECT account_number, kind, amount, key, balance FROM journal").fetchall()
     balances = {number: balance for number, _, balance in accounts}
@@ -94,50 +97,50 @@ def read_books(path: Path) -> Books:
         transaction = Transaction(number, kind, from_minor_units(amount), key)
         entries[key] = Entry(transaction, Account(number, from_minor_units(balance)))
     times = Counter(key for _, _, _, key, _ in journal)
-    wrong = [f"the balance of account {number}" for number in sums if sums[number] != balances.get(number)]
-    if complaints != ["ok"]:
-        wrong += complaints
-    return Books(set(balances), entries, [key for key in times if times[key] > 1], wrong)
+    damaged = [f"the balance of account {number}" for number in sums if sums[number] != balances.get(number)]
+    if findings != ["ok"]:
+        damaged += findings
+    return Contents(set(balances), entries, [key for key in times if times[key] > 1], damaged)
 
 
 def broken_promises(client: Client, path: Path) -> dict[str, list[str]]:
-    """Look into the store after the power cut, ask for everything once more, and look again."""
-    # Opening accounts that were answered must be there by themselves; otherwise the store may have to be made again.
-    opening = [] if client.accounts_answered else OPENING
+    """Read the store after the power cut, repeat every request, and read it again."""
+    # A store that was never acknowledged may have to be created again. Any other must still have its accounts.
+    opening = [] if client.acknowledged_accounts else OPENING
     try:
         with closing(SqliteAccountRepository(path, opening)) as store:
-            found = read_books(path)
+            after_cut = read_contents(path)
             for account in client.accounts.values():
                 with suppress(AccountAlreadyExists):
                     store.add(account)
             store.execute_batch(list(client.transactions.values()))
-            in_the_end = read_books(path)
+            after_retries = read_contents(path)
     except (AtmError, sqlite3.Error) as error:
         return {"damaged": [str(error)]}
 
-    accounts = client.accounts_answered or [account.number for account in OPENING]
-    lost = [f"account {number}" for number in accounts if number not in found.accounts]
+    accounts = client.acknowledged_accounts or [account.account_number for account in OPENING]
+    lost = [f"account {number}" for number in accounts if number not in after_cut.accounts]
     for key, answer in client.answers.items():
-        if found.entries.get(key) != Entry(client.transactions[key], answer):
+        if after_cut.entries.get(key) != Entry(client.transactions[key], answer):
             lost.append(key)
-    damaged = found.wrong + in_the_end.wrong
-    if {key in found.entries for key in client.last_batch} == {True, False}:
-        damaged.append("half of the last batch is there")
-    if in_the_end.entries.keys() != client.transactions.keys():
-        damaged.append("a transaction is there that nobody asked for, or one can't be sent again")
-    return {"lost": lost, "doubled": in_the_end.doubled, "damaged": damaged}
+    damaged = after_cut.damaged + after_retries.damaged
+    if {key in after_cut.entries for key in client.last_batch} == {True, False}:
+        damaged.append("only a part of the last batch was committed")
+    if after_retries.entries.keys() != client.transactions.keys():
+        damaged.append("the entries after the retries are not those of the requested transactions")
+    return {"lost": lost, "doubled": after_retries.doubled, "damaged": damaged}
 
 
 def cut_power(times: int, folder: Path, synchronous: str | None = None) -> Counter[str]:
-    """Cut the power many times, each time of another store, and count what was answered and what came of it.
+    """Cut the power of many stores, once each, and count acknowledged transactions and broken promises.
 
-    :param synchronous: how a commit is synced instead of as the repository has it.
+    :param synchronous: a value of SQLite's ``synchronous`` setting that replaces the repository's.
     """
     counts: Counter[str] = Counter()
     for seed in range(times):
         chance = Random(seed)
         client = Client(chance)
-        disk = Disk(chance, chance.randint(1, chance.choice(OPERATIONS)))
+        disk = Disk(chance, chance.randint(1, chance.choice(MAX_FILE_OPERATIONS)))
         with TemporaryDirectory(dir=folder) as before, TemporaryDirectory(dir=folder) as after:
             with suppress(PowerCut), sqlite_on(disk):
                 client.work(Path(before) / "accounts.sqlite3", synchronous)
@@ -145,19 +148,19 @@ def cut_power(times: int, folder: Path, synchronous: str | None = None) -> Count
                 (Path(after) / name).write_bytes(content)
             broken = broken_promises(client, Path(after) / "accounts.sqlite3")
         counts["acknowledged"] += len(client.answers)
-        for promise, what in broken.items():
-            counts[promise] += len(what)
-            if what:
-                print(f"power cut {seed}: {promise}: {', '.join(what)}")
+        for failure, cases in broken.items():
+            counts[failure] += len(cases)
+            if cases:
+                print(f"power cut {seed}: {failure}: {', '.join(cases)}")
     return counts
 
 
-def test_a_power_cut_loses_doubles_and_damages_nothing(tmp_path: Path, often: Often, record: Record) -> None:
-    cuts = often(50, 1000)
+def test_power_cut_loses_doubles_and_damages_nothing(tmp_path: Path, rounds: Rounds, record: Record) -> None:
+    cuts = rounds(50, 1000)
     counts = cut_power(cuts, tmp_path)
     record(
         PROMISE,
-        "simulated power cut, keeping what was synced and any subset of the rest",
+        "simulated power cuts that keep synced data and any subset of the rest",
         {"cuts": cuts, "acknowledged": counts["acknowledged"]},
         lost=counts["lost"],
         doubled=counts["doubled"],
@@ -165,12 +168,12 @@ def test_a_power_cut_loses_doubles_and_damages_nothing(tmp_path: Path, often: Of
     )
 
 
-def test_such_power_cuts_do_lose_answers_if_commits_are_not_synced(tmp_path: Path, record: Record) -> None:
+def test_power_cut_without_sync_loses_transactions(tmp_path: Path, record: Record) -> None:
     cuts = 50
     counts = cut_power(cuts, tmp_path, synchronous="NORMAL")
     record(
         PROMISE,
         "a planted fault: the same with synchronous=NORMAL",
         {"cuts": cuts, "acknowledged": counts["acknowledged"], "found lost": counts["lost"]},
-        unnoticed=counts["lost"] == 0,
+        undetected=counts["lost"] == 0,
     )

@@ -1,4 +1,4 @@
-"""Every repository agrees with a plain model, call by call, through long random sequences of calls."""
+"""Every repository agrees with a plain model after each call of long random sequences."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
@@ -6,20 +6,20 @@ from typing import TypeAlias
 
 import psycopg
 import pytest
-from support.evidence import Often, Record
+from support.evidence import Record, Rounds
 from support.postgres import Postgres, fresh_schema
 from support.repositories import new_sqlite
 
+from atm_adapters.conformance.repository import RepositoryContract
 from atm_adapters.repositories.memory import InMemoryAccountRepository
 from atm_adapters.repositories.postgres import PostgresAccountRepository
-from atm_adapters.testing import RepositoryContract
 from atm_core import Account, AccountRepository, Transaction
 
 New: TypeAlias = Callable[[], AbstractContextManager[AccountRepository[Account]]]
 
 
 class Counting:
-    """Passes calls on, and counts those for a change; reads also come between the steps, to compare balances."""
+    """Counts the calls that change accounts. Reads are not counted, because the contract also reads between steps."""
 
     def __init__(self, accounts: AccountRepository[Account]) -> None:
         self._accounts = accounts
@@ -38,9 +38,9 @@ class Counting:
 
 
 class CountedContract(RepositoryContract):
-    """The contract, with the steps of its random sequences counted."""
+    """The repository contract, with a counter for the steps of its random sequences."""
 
-    stateful_examples = 10  # at a time, until there were enough steps
+    stateful_examples = 10  # for each call of the test, which is repeated until there are enough steps
 
     def __init__(self, new: New) -> None:
         self._new = new
@@ -51,13 +51,11 @@ class CountedContract(RepositoryContract):
         with self._new() as accounts:
             counting = Counting(accounts)
             yield counting
-        self.steps += counting.calls - 2  # not the opening of the two accounts that each sequence begins with
+        self.steps += counting.calls - 2  # without the two openings that begin each sequence
 
 
 @pytest.mark.parametrize("store", ["memory", "SQLite", "PostgreSQL"])
-def test_random_sequences_of_calls_agree_with_a_plain_model(
-    store: str, postgres: Postgres, often: Often, record: Record
-) -> None:
+def test_random_calls_agree_with_a_plain_model(store: str, postgres: Postgres, rounds: Rounds, record: Record) -> None:
     with ExitStack() as cleanup:
         if store == "memory":
             new: New = _memory
@@ -66,13 +64,13 @@ def test_random_sequences_of_calls_agree_with_a_plain_model(
         else:
             new = cleanup.enter_context(_emptied_postgres(postgres))
         contract = CountedContract(new)
-        while contract.steps < often(250, 20_000):
-            contract.test_any_sequence_of_calls_agrees_with_a_plain_model()
+        while contract.steps < rounds(250, 20_000):
+            contract.test_random_calls_agree_with_a_plain_model()
     record(
-        "Every call is answered as the rules say",
-        f"random openings, deposits and withdrawals beside a plain model: {store}",
+        "Every call follows the rules",
+        f"random openings, deposits and withdrawals, compared with a plain model: {store}",
         {"steps": contract.steps},
-        disagreements=0,  # the first one has failed the test already
+        disagreements=0,  # the first one fails the test before this line
     )
 
 
@@ -83,7 +81,7 @@ def _memory() -> Iterator[InMemoryAccountRepository]:
 
 @contextmanager
 def _emptied_postgres(postgres: Postgres) -> Iterator[New]:
-    """Empty the same tables each time, which is much faster than to make new ones."""
+    """Empty the same tables for each repository, which is much faster than creating new ones."""
     with (
         fresh_schema(postgres) as url,
         closing(PostgresAccountRepository(url)) as accounts,

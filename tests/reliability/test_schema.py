@@ -1,4 +1,4 @@
-"""The API keeps to its own description: requests made from it, right and wrong ones, are answered as it says."""
+"""The server matches its OpenAPI document, for valid and invalid requests that schemathesis derives from it."""
 
 from collections import Counter
 from pathlib import Path
@@ -9,37 +9,35 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from schemathesis import Case, GenerationMode
 from schemathesis.specs.openapi.checks import positive_data_acceptance
-from support.evidence import Often, Record
+from support.evidence import Record, Rounds
 from support.server import running_server
 
-# What no schema can tell: which keys were used before, and where a balance stands.
-REFUSED_FOR_WHAT_CAME_BEFORE = {"urn:mini-atm:error:key-reused", "urn:mini-atm:error:balance-out-of-range"}
+# No schema can describe these: they depend on earlier requests.
+DEPENDS_ON_EARLIER_REQUESTS = {"urn:mini-atm:error:key-reused", "urn:mini-atm:error:balance-out-of-range"}
 
 
-def test_requests_made_from_the_schema_are_answered_as_the_schema_says(
-    tmp_path: Path, often: Often, record: Record
-) -> None:
+def test_responses_match_the_openapi_document(tmp_path: Path, rounds: Rounds, record: Record) -> None:
     statuses: Counter[int] = Counter()
     with running_server("memory:", tmp_path, "--log-level", "error") as server:
         schema = schemathesis.openapi.from_url(f"{server.address}/openapi.json")
         cases = st.one_of(
             schema.as_strategy(GenerationMode.POSITIVE),
-            schema.as_strategy(GenerationMode.POSITIVE, path_parameters={"account_number": "0"}),  # which exists
+            schema.as_strategy(GenerationMode.POSITIVE, path_parameters={"account_number": "0"}),  # an existing account
             schema.as_strategy(GenerationMode.NEGATIVE),
         )
 
-        @settings(max_examples=often(100, 2000), deadline=None)
+        @settings(max_examples=rounds(100, 2000), deadline=None)
         @given(case=cases)
-        def every_answer_is_as_the_schema_says(case: Case[Any]) -> None:
+        def response_matches(case: Case[Any]) -> None:
             answer = case.call()
             statuses[answer.status_code] += 1
-            is_no_fault = answer.status_code == 422 and answer.json()["type"] in REFUSED_FOR_WHAT_CAME_BEFORE
-            case.validate_response(answer, excluded_checks=[positive_data_acceptance] if is_no_fault else [])
+            is_excused = answer.status_code == 422 and answer.json()["type"] in DEPENDS_ON_EARLIER_REQUESTS
+            case.validate_response(answer, excluded_checks=[positive_data_acceptance] if is_excused else [])
 
-        every_answer_is_as_the_schema_says()
+        response_matches()
     record(
-        "The API keeps to its description",
-        "requests that schemathesis makes from it, right and wrong ones",
+        "The API matches its OpenAPI document",
+        "valid and invalid requests that schemathesis derives from it",
         {"cases": statuses.total(), "accepted": statuses[200] + statuses[201]},
         server_errors=sum(count for status, count in statuses.items() if status >= 500),
     )

@@ -1,4 +1,4 @@
-"""A store in trouble: the server says 503 or what is right, its log says why, and it goes on when the trouble ends."""
+"""SQLite files in trouble: the server answers 503 or correctly, logs the reason, and recovers when the trouble ends."""
 
 import os
 import resource
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from support.evidence import Often, Record
+from support.evidence import Record, Rounds
 from support.server import ATM, Server, running_server
 
 from atm_adapters.repositories.sqlite import SqliteAccountRepository
@@ -20,56 +20,56 @@ from atm_core import Account, Transaction
 
 BALANCE = 1020
 
-# Permissions don't stop root, unless it gives up what lets it override them.
+# File permissions bind root only without these capabilities.
 BOUND_BY_PERMISSIONS = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
 
 
-class Customer:
-    """Deposits 1 at a time to account 0, and knows between which limits its balance is.
+class Client:
+    """Deposits 1.00 at a time to account 0, and tracks the range in which its balance must be.
 
-    :param secret: what no answer may contain: where the store is.
+    :param secret: the store's location, which no answer may contain.
     """
 
     def __init__(self, http: httpx.Client, secret: str) -> None:
         self._http = http
         self._secret = secret
         self._sent = 0
-        self._in_doubt: set[str] = set()
-        self.refused: list[str] = []
-        self.least = self.most = BALANCE
+        self._unknown: set[str] = set()
+        self.unacknowledged: list[str] = []
+        self.min_balance = self.max_balance = BALANCE
         self.wrong_balances = 0
 
-    def reads(self) -> bool:
-        """Say whether the balance is answered."""
+    def read(self) -> bool:
+        """Read the balance, and return whether the server answered it."""
         answer = self._http.get("/accounts/0/balance")
         if answer.status_code != 200:
             assert self._problem(answer) == "store-unavailable"
             return False
-        self._look_at(answer)
+        self._check_balance_in(answer)
         return True
 
-    def deposits(self, key: str | None = None) -> bool:
-        """Say whether a deposit is acknowledged, a new one unless a key names an earlier one."""
+    def deposit(self, key: str | None = None) -> bool:
+        """Make a new deposit, or retry the one with this key, and return whether it is acknowledged."""
         if key is None:
             key = f"during {self._sent}"
             self._sent += 1
         answer = self._http.post("/accounts/0/deposit", json={"amount": 1}, headers={"Idempotency-Key": key})
         if answer.status_code == 200:
-            self.least += 1
-            if key not in self._in_doubt:
-                self.most += 1
-                self._look_at(answer)
+            self.min_balance += 1
+            if key not in self._unknown:
+                self.max_balance += 1
+                self._check_balance_in(answer)
             return True
         if self._problem(answer) == "outcome-unknown":
-            self.most += key not in self._in_doubt
-            self._in_doubt.add(key)
+            self.max_balance += key not in self._unknown
+            self._unknown.add(key)
         else:
             assert self._problem(answer) == "store-unavailable"
-        self.refused.append(key)
+        self.unacknowledged.append(key)
         return False
 
-    def _look_at(self, answer: httpx.Response) -> None:
-        self.wrong_balances += not self.least <= answer.json()["balance"] <= self.most
+    def _check_balance_in(self, answer: httpx.Response) -> None:
+        self.wrong_balances += not self.min_balance <= answer.json()["balance"] <= self.max_balance
 
     def _problem(self, answer: httpx.Response) -> str:
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "1"), answer.text
@@ -80,7 +80,7 @@ class Customer:
 
 @contextmanager
 def files_may_not_grow(server: Server) -> Iterator[None]:
-    """Let no file of the server's become larger than 16 KiB: for the store's log that is soon, for its own never."""
+    """Limit the server's files to 16 KiB. The store's write-ahead log soon reaches that, the server's log never."""
     unlimited = resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE)
     resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (16 * 1024, unlimited[1]))
     yield
@@ -89,7 +89,7 @@ def files_may_not_grow(server: Server) -> Iterator[None]:
 
 @contextmanager
 def overwritten(path: Path, damage: Callable[[bytes], bytes]) -> Iterator[None]:
-    """Overwrite a file, and at the end restore it, in place."""
+    """Overwrite a file in place, and restore it at the end."""
     whole = path.read_bytes()
     path.write_bytes(damage(whole))
     yield
@@ -98,7 +98,7 @@ def overwritten(path: Path, damage: Callable[[bytes], bytes]) -> Iterator[None]:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Write to a file without coming to an end."""
+    """Hold the write lock of a SQLite file."""
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         yield
@@ -106,7 +106,7 @@ def locked(path: Path) -> Iterator[None]:
 
 @contextmanager
 def read_only(path: Path) -> Iterator[None]:
-    """Let nobody write to a file."""
+    """Make a file read-only."""
     path.chmod(0o444)
     yield
     path.chmod(0o644)
@@ -114,10 +114,10 @@ def read_only(path: Path) -> Iterator[None]:
 
 @contextmanager
 def replaced_by_its_log(path: Path) -> Iterator[None]:
-    """Take a file away, and leave a log of it, as if it had been moved after a crash."""
+    """Move a file away, but leave its log, as if only the file had been moved after a crash."""
     aside, log = path.with_name("aside"), Path(f"{path}-wal")
     path.rename(aside)
-    log.write_bytes(b"what was answered")
+    log.write_bytes(b"acknowledged transactions")
     yield
     log.unlink()
     aside.rename(path)
@@ -135,28 +135,28 @@ def garbage_after_the_first_page(whole: bytes) -> bytes:
     return whole[:1024] + os.urandom(len(whole) - 1024)
 
 
-WHILE_IT_SERVES: dict[str, Callable[[Path, Server], AbstractContextManager[None]]] = {
-    "no room to grow": lambda _, server: files_may_not_grow(server),
+TROUBLE_WHILE_SERVING: dict[str, Callable[[Path, Server], AbstractContextManager[None]]] = {
+    "no space": lambda _, server: files_may_not_grow(server),
     "emptied": lambda path, _: overwritten(path, lambda _: b""),
     "cut in half": lambda path, _: overwritten(path, cut_in_half),
     "garbage": lambda path, _: overwritten(path, garbage),
     "garbage after the first page": lambda path, _: overwritten(path, garbage_after_the_first_page),
-    "locked": lambda path, _: locked(path),  # the last, because it takes the ten seconds that one waits for a lock
+    "locked": lambda path, _: locked(path),  # the last, because waiting for the lock takes 10 s
 }
 
-AS_IT_STARTS: dict[str, tuple[Callable[[Path], AbstractContextManager[None]], str]] = {
+TROUBLE_AT_START: dict[str, tuple[Callable[[Path], AbstractContextManager[None]], str]] = {
     "cut in half": (lambda path: overwritten(path, cut_in_half), "database disk image is malformed"),
     "garbage": (lambda path: overwritten(path, garbage), "file is not a database"),
-    "read-only": (read_only, "it may not be written"),
+    "read-only": (read_only, "the file is not writable"),
     "only its log is left": (
         replaced_by_its_log,
-        "it is missing or empty, but its log {path}-wal is not: restore it, or move the log away",
+        "the file is missing or empty, but its log {path}-wal is not: restore the file, or move the log away",
     ),
 }
 
 
 def make_store(folder: Path) -> Path:
-    """Make a SQLite file with ``BALANCE`` on account 0."""
+    """Create a SQLite file with ``BALANCE`` in account 0."""
     folder.mkdir()
     path = folder / "accounts.sqlite3"
     deposits = [Transaction("0", "deposit", 1, f"before {number}") for number in range(20)]
@@ -172,8 +172,8 @@ def balance_in(path: Path) -> int:
     return int(cents) // 100
 
 
-def test_trouble_with_a_sqlite_file_is_503_until_it_ends(tmp_path: Path, often: Often, record: Record) -> None:
-    names = list(WHILE_IT_SERVES)[: often(-1, len(WHILE_IT_SERVES))]
+def test_damaged_or_locked_file_means_503_until_it_is_restored(tmp_path: Path, rounds: Rounds, record: Record) -> None:
+    names = list(TROUBLE_WHILE_SERVING)[: rounds(-1, len(TROUBLE_WHILE_SERVING))]
     counts: Counter[str] = Counter()
     for name in names:
         path = make_store(tmp_path / name)
@@ -181,43 +181,47 @@ def test_trouble_with_a_sqlite_file_is_503_until_it_ends(tmp_path: Path, often: 
             running_server(str(path), path.parent, "--log-level", "error") as server,
             httpx.Client(base_url=server.address, timeout=60) as http,
         ):
-            http.get("/docs")  # it has started by now, and has read nothing that it could answer from memory
-            customer = Customer(http, secret=str(path))
-            with WHILE_IT_SERVES[name](path, server):
-                while customer.deposits():
-                    assert customer.reads(), name
-                customer.reads()
-            assert customer.reads(), name
-            refused = list(customer.refused)
-            for key in refused:
-                assert customer.deposits(key), name
-            assert customer.reads(), name
+            http.get("/docs")  # waits until the server is ready, and leaves no page of the store in its cache
+            client = Client(http, secret=str(path))
+            with TROUBLE_WHILE_SERVING[name](path, server):
+                while client.deposit():
+                    assert client.read(), name
+                client.read()
+            assert client.read(), name
+            unacknowledged = list(client.unacknowledged)
+            for key in unacknowledged:
+                assert client.deposit(key), name
+            assert client.read(), name
             assert server.stop(signal.SIGINT) == 0
             log = server.log.read_text()
         assert f"The store {path} " in log
         assert "Traceback" not in log
         balance = balance_in(path)
-        counts["refused"] += len(refused)
-        counts["acknowledged"] += customer.least - BALANCE
-        counts["wrong balances"] += customer.wrong_balances
-        counts["lost"] += max(0, customer.least - balance)
-        counts["doubled"] += max(0, balance - customer.most)
+        counts["unacknowledged"] += len(unacknowledged)
+        counts["acknowledged"] += client.min_balance - BALANCE
+        counts["wrong balances"] += client.wrong_balances
+        counts["lost"] += max(0, client.min_balance - balance)
+        counts["doubled"] += max(0, balance - client.max_balance)
     record(
-        "A store in trouble is 503, never a wrong balance, and back when it ends",
-        "SQLite's file cut, overwritten, locked or out of room while a server runs",
-        {"kinds of trouble": len(names), "deposits refused": counts["refused"], "acknowledged": counts["acknowledged"]},
+        "A failing store means 503, never a wrong balance, and recovery",
+        "SQLite's file cut, overwritten, locked or out of space while a server runs",
+        {
+            "kinds of trouble": len(names),
+            "unacknowledged": counts["unacknowledged"],
+            "acknowledged": counts["acknowledged"],
+        },
         wrong_balances=counts["wrong balances"],
         lost=counts["lost"],
         doubled=counts["doubled"],
     )
 
 
-@pytest.mark.parametrize("name", AS_IT_STARTS)
-def test_a_server_does_not_start_on_a_sqlite_file_in_trouble_and_says_why(tmp_path: Path, name: str) -> None:
-    trouble, reason = AS_IT_STARTS[name]
+@pytest.mark.parametrize("name", TROUBLE_AT_START)
+def test_server_does_not_start_on_damaged_file_and_says_why(tmp_path: Path, name: str) -> None:
+    trouble, reason = TROUBLE_AT_START[name]
     path = make_store(tmp_path / "store")
     with trouble(path):
-        done = subprocess.run(  # noqa: S603 - our own command
+        done = subprocess.run(  # noqa: S603 - the project's own command
             [*BOUND_BY_PERMISSIONS, ATM, "serve", "--port", "0", "--store", str(path)],
             capture_output=True,
             text=True,

@@ -1,4 +1,4 @@
-"""Clients that don't give up: each sends what was not acknowledged once more, under its key."""
+"""Clients that retry each deposit with the same key until the server acknowledges it."""
 
 import random
 import threading
@@ -13,7 +13,7 @@ from support.server import Server, running_server
 
 
 class RetryingClient(threading.Thread):
-    """Deposits to account 0 until it is stopped; each deposit is repeated under its key until it is acknowledged."""
+    """A thread that deposits to account 0 until it is stopped, and retries each deposit until it is acknowledged."""
 
     def __init__(self, address: str, name: str) -> None:
         super().__init__(daemon=True)
@@ -22,47 +22,47 @@ class RetryingClient(threading.Thread):
         self._stopped = threading.Event()
         self.acknowledged = 0
         self.retried = 0
-        self.trouble: Exception | None = None
+        self.error: Exception | None = None
 
     def run(self) -> None:
-        """Deposit; what fails the promises is kept for ``stop`` to raise."""
+        """Deposit. An exception is kept, and :meth:`stop` raises it."""
         try:
             with httpx.Client(base_url=self._address, timeout=60) as http:
                 while not self._stopped.is_set():
                     if not self._is_acknowledged(http):
                         self.retried += 1
                         while not self._is_acknowledged(http):
-                            self._stopped.wait(0.02)  # a server that starts wants the processor for itself
+                            self._stopped.wait(0.02)  # leaves the processor to a starting server
                     self.acknowledged += 1
         except Exception as error:
-            self.trouble = error
+            self.error = error
 
     def stop(self) -> None:
-        """Finish the deposit under way, and end."""
+        """Wait until the current deposit is acknowledged, and end the thread."""
         self._stopped.set()
         self.join(timeout=120)
         assert not self.is_alive()
-        if self.trouble is not None:
-            raise self.trouble
+        if self.error is not None:
+            raise self.error
 
     def _is_acknowledged(self, http: httpx.Client) -> bool:
         key = f"{self._client_name}-{self.acknowledged}"
         try:
-            answer = http.post("/accounts/0/deposit", json={"amount": 1}, headers={"Idempotency-Key": key})
+            response = http.post("/accounts/0/deposit", json={"amount": 1}, headers={"Idempotency-Key": key})
         except httpx.TransportError:
             return False
-        assert answer.status_code in (200, 503), answer.text
-        assert answer.status_code == 200 or answer.headers["retry-after"]
-        return answer.status_code == 200
+        assert response.status_code in (200, 503), response.text
+        assert response.status_code == 200 or response.headers["retry-after"]
+        return response.status_code == 200
 
 
 def deposits_while_a_server_is_ended(
     end: Callable[[Server], None], times: int, store: str, folder: Path, *options: str
 ) -> list[RetryingClient]:
-    """Have eight clients deposit while their server is started and ended, again and again.
+    """Let eight clients deposit while their server is repeatedly started and ended.
 
-    :param end: ends the server that it is given.
-    :returns: the clients, when everything that they asked for is acknowledged.
+    :param end: ends a server.
+    :returns: the clients, after all their deposits are acknowledged.
     """
     options = ("--port", str(free_port()), "--log-level", "error", *options)
     clients: list[RetryingClient] = []
@@ -81,11 +81,11 @@ def deposits_while_a_server_is_ended(
 
 
 def progress(clients: Sequence[RetryingClient], deposits: int) -> None:
-    """Wait until every client has had so many more deposits acknowledged."""
+    """Wait until this many more deposits of every client are acknowledged."""
     goals = [client.acknowledged + deposits for client in clients]
-    give_up_at = time.monotonic() + 120
+    deadline = time.monotonic() + 120
     for client, goal in zip(clients, goals, strict=True):
         while client.acknowledged < goal:
-            assert client.trouble is None, client.trouble
-            assert time.monotonic() < give_up_at, "the clients make no progress"
+            assert client.error is None, client.error
+            assert time.monotonic() < deadline, "the clients make no progress"
             client.join(0.01)

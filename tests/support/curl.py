@@ -1,4 +1,4 @@
-"""As much of curl as the documentation's examples use, for machines that have none."""
+"""The part of curl that the documentation's examples use, for machines without it."""
 
 import sys
 from argparse import ArgumentParser
@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 
 def main() -> None:
-    """Send what the command line says, and print the body that comes back."""
+    """Send the request of the command line, and print the response's body."""
     parser = ArgumentParser(allow_abbrev=False)
     parser.add_argument("-s", action="store_true")
     parser.add_argument("-H", action="append", default=[])
@@ -23,22 +23,19 @@ def main() -> None:
     for field in options.H:
         name, _, value = field.partition(":")
         fields.pop(name.lower(), None)
-        if value:  # "Host:" alone takes the field away
+        if value:  # an empty value removes the field, as in curl
             fields[name.lower()] = value.strip()
 
     connection = HTTPConnection(address.netloc)
     connection.putrequest(
-        options.X or ("GET" if options.d is None else "POST"),
-        address.path,
-        skip_host=True,
-        skip_accept_encoding=True,
+        options.X or ("GET" if options.d is None else "POST"), address.path, skip_host=True, skip_accept_encoding=True
     )
     for name, value in fields.items():
         connection.putheader(name, value)
     connection.endheaders(None if options.d is None else options.d.encode())
-    answer = connection.getresponse()
-    sys.stdout.write(answer.read().decode())
-    sys.stdout.write(options.w.replace("%{http_code}", str(answer.status)).replace(r"\n", "\n"))
+    response = connection.getresponse()
+    sys.stdout.write(response.read().decode())
+    sys.stdout.write(options.w.replace("%{http_code}", str(response.status)).replace(r"\n", "\n"))
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""A page of documentation, followed from top to bottom as a reader would: typed, run and compared with what it shows.
+"""Runs the examples of a documentation page from top to bottom, and compares their output with the page.
 
-- A ``console`` block shows commands, each after ``$``, and under each exactly what it prints.
-- An ``sh`` block has commands whose output is not shown; each of them succeeds.
-- A ``python`` block is run, in the same namespace as those before it. If it begins with ``# name.py`` it is
-  a file instead, for later commands.
+- A ``console`` block contains commands after ``$``, each followed by its exact output.
+- An ``sh`` block contains commands without output. Each must succeed.
+- A ``python`` block runs in the namespace of the previous ones. If it begins with ``# name.py``, it is saved as
+  a file for later commands instead.
 
-``atm serve`` starts a server, on a free port, that runs until the next one or the end of the page. A page that asks
-a server without having started one has the usual one.
+``atm serve`` starts a server on a free port. It runs until the next ``atm serve`` or the end of the page. A page that
+uses the default address without ``atm serve`` gets a server too.
 """
 
 import os
@@ -33,7 +33,7 @@ _FILE = re.compile(r"# (\S+\.py)\n")
 
 
 class Block(NamedTuple):
-    """A fenced block: its language, its text, and the line of the page that its text begins on."""
+    """A fenced block: its language, its text, and the number of the text's first line."""
 
     language: str
     text: str
@@ -41,20 +41,20 @@ class Block(NamedTuple):
 
 
 class Command(NamedTuple):
-    """A command, and what is shown of its output; nothing where none is shown."""
+    """A command, and the output that the page shows, or None if it shows none."""
 
     text: str
     output: str | None
 
 
 def blocks(page: Path) -> list[Block]:
-    """All the fenced blocks of a page."""
+    """Return all fenced blocks of a page."""
     text = page.read_text()
     return [Block(found[1], found[2], text[: found.start(2)].count("\n") + 1) for found in _BLOCK.finditer(text)]
 
 
 def commands(block: Block) -> Iterator[Command]:
-    """The commands of a ``console`` or an ``sh`` block."""
+    """Yield the commands of a ``console`` or ``sh`` block."""
     if block.language == "console":
         yield from (Command(text, output) for text, output in _COMMAND.findall(block.text))
     elif block.language == "sh":
@@ -62,9 +62,9 @@ def commands(block: Block) -> Iterator[Command]:
 
 
 class Reader:
-    """Somebody who follows a page, in a folder of their own, without a server at first.
+    """Runs the examples of pages in a folder.
 
-    :param without_curl: whether this reader's machine has none, so that a stand-in is used.
+    :param without_curl: whether to use a replacement even if curl is installed.
     """
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, *, without_curl: bool = False) -> None:
@@ -90,26 +90,26 @@ class Reader:
         self._cleanup.close()
 
     def follow(self, page: Path, not_run: re.Pattern[str]) -> None:
-        """Do what a page says, and hold that it comes out as the page shows.
+        """Run all examples of a page, and compare their output with the page.
 
-        :param not_run: which commands are passed over.
+        :param not_run: matches the commands to skip.
         """
         for block in blocks(page):
             where = f"{page.name}, line {block.line}"
             if block.language == "python":
-                self._run_program(block.text, where)
+                self._run_python(block.text, where)
             for command in commands(block):
                 if not not_run.search(command.text):
-                    self._type(command, where)
+                    self._run_command(command, where)
 
-    def _run_program(self, text: str, where: str) -> None:
-        text = self._as_it_is(text)
+    def _run_python(self, text: str, where: str) -> None:
+        text = self._with_actual_address(text)
         if name := _FILE.match(text):
             Path(name[1]).write_text(text)
         else:
             exec(compile(text, where, "exec"), self._names)  # noqa: S102 - our own examples
 
-    def _type(self, command: Command, where: str) -> None:
+    def _run_command(self, command: Command, where: str) -> None:
         where = f"{where}: {command.text}"
         if export := re.fullmatch(r"export (\w+)=(\S+)", command.text):
             self._environment.setenv(export[1], export[2])
@@ -118,34 +118,34 @@ class Reader:
             exit_code, output = 0, self._serve(shlex.split(command.text)[2:])
         else:
             done = subprocess.run(  # noqa: S603 - our own examples
-                ["/bin/sh", "-c", self._as_it_is(command.text)],
+                ["/bin/sh", "-c", self._with_actual_address(command.text)],
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
                 timeout=300,
             )
-            exit_code, output = done.returncode, self._as_shown(done.stdout)
+            exit_code, output = done.returncode, self._with_shown_address(done.stdout)
         if command.output is None:
             assert exit_code == 0, f"{where}\n{output}"
         else:
             assert output.rstrip("\n") == command.output.rstrip("\n"), where
 
     def _serve(self, words: list[str]) -> str:
-        """Start a server instead of the one that runs, and give what it prints before its log."""
+        """Replace the running server, and return what the new one prints before its log."""
         parser = ArgumentParser()
         parser.add_argument("--store", default=os.environ["ATM_STORE"])
         parser.add_argument("--port", default="8000")
-        named, options = parser.parse_known_args(words)
+        known, options = parser.parse_known_args(words)
         self._cleanup.close()
-        self._server = self._cleanup.enter_context(running_server(named.store, self._folder, *options))
-        self._shown_address = f"http://127.0.0.1:{named.port}"
-        return self._as_shown("\n".join(self._server.banner))
+        self._server = self._cleanup.enter_context(running_server(known.store, self._folder, *options))
+        self._shown_address = f"http://127.0.0.1:{known.port}"
+        return self._with_shown_address("\n".join(self._server.banner))
 
-    def _as_it_is(self, text: str) -> str:
-        """A text of the page, with the address of the server that runs."""
+    def _with_actual_address(self, text: str) -> str:
+        """Return a text of the page, with the address of the running server."""
         if self._server is None and "http://127.0.0.1:8000" in text:
             self._serve([])
         return text if self._server is None else text.replace(self._shown_address, self._server.address)
 
-    def _as_shown(self, text: str) -> str:
+    def _with_shown_address(self, text: str) -> str:
         return text if self._server is None else text.replace(self._server.address, self._shown_address)

@@ -1,20 +1,20 @@
-"""What the reliability tests are given, to count with."""
+"""The types of the fixtures with which reliability tests choose their length and record their results."""
 
 from collections.abc import Callable
 from typing import Protocol, TypeAlias
 
-Often: TypeAlias = Callable[[int, int], int]
-"""``often(in_the_ordinary_tests, in_a_full_run)``"""
+Rounds: TypeAlias = Callable[[int, int], int]
+"""``rounds(short, full)`` returns the first number in an ordinary run, and the second with ``--full``."""
 
 
 class Record(Protocol):
-    """Puts a line into the table, and fails the test if the promise was broken even once."""
+    """Adds a row to the reliability table, and fails the test if the promise was broken."""
 
-    def __call__(self, promise: str, tried_by: str, how_often: dict[str, int], /, **broken: int) -> None:
-        """Record what was counted.
+    def __call__(self, promise: str, test: str, counts: dict[str, int], /, **failures: int) -> None:
+        """Record the results of a test.
 
-        :param promise: what is promised, in a few words.
-        :param tried_by: what was done to break it.
-        :param how_often: what was counted on the way, such as ``{"kills": 100, "deposits acknowledged": 9120}``.
-        :param broken: what must be zero, such as ``lost=0, doubled=0``.
+        :param promise: the promise in a few words.
+        :param test: how the test tries to break the promise.
+        :param counts: how much was done, such as ``{"kills": 100, "acknowledged": 9120}``.
+        :param failures: counts that must be zero, such as ``lost=0, doubled=0``.
         """

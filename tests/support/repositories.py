@@ -1,4 +1,4 @@
-"""Repositories that are empty, and cleaned up after."""
+"""Empty repositories that are deleted after use."""
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -10,7 +10,7 @@ from atm_adapters.repositories.sqlite import SqliteAccountRepository
 
 @contextmanager
 def new_sqlite() -> Iterator[SqliteAccountRepository]:
-    """Make a SQLite file in a folder of its own."""
+    """Create a SQLite file in a temporary folder."""
     with (
         TemporaryDirectory() as folder,
         closing(SqliteAccountRepository(Path(folder) / "accounts.sqlite3")) as accounts,

@@ -1,4 +1,4 @@
-"""A real ``atm serve`` in a process of its own, or its application in a thread; on a free port of the loopback."""
+"""Servers on a free port of the loopback interface: ``atm serve`` in a process, or the application in a thread."""
 
 import os
 import signal
@@ -13,9 +13,9 @@ from pathlib import Path
 
 import uvicorn
 
-from atm_adapters.group_commit import Immediate
-from atm_adapters.http.app import create_app
-from atm_adapters.http.protocol import BoundedProtocol
+from atm_adapters.front_ends.http.app import create_app
+from atm_adapters.front_ends.http.server.protocol import LimitedHttpProtocol
+from atm_adapters.repositories.bridges import InlineBridge
 from atm_adapters.repositories.memory import InMemoryAccountRepository
 from support.waiting import until
 
@@ -24,7 +24,7 @@ ATM = str(Path(sys.executable).with_name("atm"))
 
 @dataclass
 class Server:
-    """A server that runs."""
+    """A running ``atm serve``."""
 
     process: "subprocess.Popen[str]"
     address: str
@@ -33,12 +33,12 @@ class Server:
 
     @property
     def host_and_port(self) -> tuple[str, int]:
-        """Where to connect a socket to."""
+        """The address for a socket."""
         host, _, port = self.address.removeprefix("http://").rpartition(":")
         return host, int(port)
 
     def stop(self, how: int = signal.SIGTERM) -> int:
-        """Send a signal, wait for the end, and give the exit code."""
+        """Send a signal, wait for the process to end, and return its exit code."""
         self.process.send_signal(how)
         return self.process.wait(timeout=30)
 
@@ -51,16 +51,16 @@ class Server:
 
 @contextmanager
 def running_server(store: str, folder: Path, *options: str) -> Iterator[Server]:
-    """Start ``atm serve --store STORE`` with a log in the folder, and stop it at the end."""
+    """Run ``atm serve --store STORE`` with its log in the folder, and kill it at the end."""
     log = folder / "server.log"
     with log.open("w") as stderr:
-        process = subprocess.Popen(  # noqa: S603 - our own command
+        process = subprocess.Popen(  # noqa: S603 - the project's own command
             [ATM, "serve", "--port", "0", "--store", store, *options],
             stdout=subprocess.PIPE,
             stderr=stderr,
             text=True,
             env={**os.environ, "PYTHONUNBUFFERED": "1"},
-            start_new_session=True,  # a process group of its own, to be killed whole
+            start_new_session=True,  # a new process group, so that its workers can be killed with it
         )
     with process:
         server = Server(process, "", [], log)
@@ -76,9 +76,9 @@ def running_server(store: str, folder: Path, *options: str) -> Iterator[Server]:
 
 @contextmanager
 def serving(accounts: InMemoryAccountRepository) -> Iterator[tuple[str, int]]:
-    """Serve accounts that were made by hand, from a thread of this process, and say where to connect a socket to."""
-    app = create_app(Immediate(accounts))
-    server = uvicorn.Server(uvicorn.Config(app, http=BoundedProtocol, log_config=None, log_level="error"))
+    """Serve a repository from a thread of this process, and yield the address for a socket."""
+    app = create_app(InlineBridge(accounts))
+    server = uvicorn.Server(uvicorn.Config(app, http=LimitedHttpProtocol, log_config=None, log_level="error"))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()

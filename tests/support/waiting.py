@@ -1,4 +1,4 @@
-"""Waiting for something to become so, with a deadline."""
+"""Waiting for a condition, with a deadline."""
 
 import threading
 import time
@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 
 def until(condition: Callable[[], bool], *, seconds: float = 30, why: str = "") -> None:
-    """Ask again and again until something is so.
+    """Wait until the condition is true.
 
-    :param why: what to say if it does not become so in time.
+    :param why: the message of the error if it is not true in time.
     """
     give_up_at = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < give_up_at, why
-        threading.Event().wait(0.001)  # lets the other threads of the test go on
+        threading.Event().wait(0.001)  # lets the test's other threads run

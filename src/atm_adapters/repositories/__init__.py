@@ -1,1 +1,1 @@
-"""One module for each place where accounts can live."""
+"""The driven side: repositories, and the wrappers that let callers share them."""

@@ -1,27 +1,27 @@
-"""Accounts in this process's memory: gone when it ends, and fast while it lasts."""
+"""Accounts in the memory of this process. They are gone when it ends."""
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from heapq import nsmallest
 from threading import Lock
 
-from atm_adapters.capabilities import Durability
-from atm_core import Account, AccountAlreadyExists, AccountNotFound, AtmError, Entry, Transaction, settle
+from atm_core import Account, AccountAlreadyExists, AccountNotFound, AtmError, Entry, Transaction, decide
+from atm_core.ports import BatchRepository, Durability
 
 
-class InMemoryAccountRepository:
+class InMemoryAccountRepository(BatchRepository):
     """An ``AccountRepository[Account]`` over a dict and a lock.
 
-    It never waits for anything but that lock, so an event loop may call it directly.
+    It blocks for nothing but that lock, so an event loop may call it directly.
 
-    :param accounts: the accounts to begin with.
-    :param remembered_keys: for how many idempotency keys, the most recent ones, the first answer is
-        kept. A transaction sent again under a key older than that is a new one.
+    :param accounts: the initial accounts.
+    :param remembered_keys: the number of idempotency keys, the most recent ones, whose entries are kept. A
+        transaction that is repeated under an older key is applied again.
     """
 
     def __init__(self, accounts: Iterable[Account] = (), *, remembered_keys: int = 100_000) -> None:
-        self._accounts = {account.number: account for account in accounts}
-        self._answered: OrderedDict[tuple[str, str], Entry] = OrderedDict()
+        self._accounts = {account.account_number: account for account in accounts}
+        self._recorded: OrderedDict[tuple[str, str], Entry] = OrderedDict()
         self._remembered_keys = remembered_keys
         self._lock = Lock()
 
@@ -33,21 +33,20 @@ class InMemoryAccountRepository:
 
     def add(self, account: Account, /) -> Account:
         with self._lock:
-            if account.number in self._accounts:
-                raise AccountAlreadyExists(account.number)
-            self._accounts[account.number] = account
+            if account.account_number in self._accounts:
+                raise AccountAlreadyExists(account.account_number)
+            self._accounts[account.account_number] = account
         return account
 
-    def execute(self, transaction: Transaction, /) -> Account:
+    def execute_batch(self, transactions: Sequence[Transaction], /) -> list[Account | AtmError]:
         with self._lock:
-            (outcome,), entries = settle([transaction], self._accounts, self._answered)
-            if entries and transaction.key is not None:
-                self._answered[transaction.account_number, transaction.key] = entries[0]
-                if len(self._answered) > self._remembered_keys:
-                    self._answered.popitem(last=False)
-        if isinstance(outcome, AtmError):
-            raise outcome
-        return outcome
+            outcomes, entries = decide(transactions, self._accounts, self._recorded)
+            for entry in entries:
+                if entry.transaction.key is not None:
+                    self._recorded[entry.transaction.account_number, entry.transaction.key] = entry
+                    if len(self._recorded) > self._remembered_keys:
+                        self._recorded.popitem(last=False)
+        return outcomes
 
     def list_accounts(self, after: str, limit: int, /) -> list[Account]:
         with self._lock:
@@ -55,8 +54,7 @@ class InMemoryAccountRepository:
             return [self._accounts[number] for number in numbers]
 
     def durability(self) -> Durability:
-        """Nothing outlives the process."""
         return Durability("memory", durable=False, settings={"kept_until": "the process ends"})
 
     def close(self) -> None:
-        """Nothing to close; every store can be closed alike."""
+        """Do nothing. Every store can be closed."""

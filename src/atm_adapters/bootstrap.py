@@ -1,0 +1,148 @@
+"""From a store URL to a repository. This is the only module that names concrete repositories.
+
+Each repository, and the library that it needs, is imported when a URL asks for it.
+"""
+
+import os
+import re
+from pathlib import Path
+from typing import Final, Literal, TypeAlias
+
+from atm_adapters.wire.errors import UnknownStore
+from atm_core import Account, StoreUnavailable
+from atm_core.ports import AsyncStore, BatchRepository, CommitObserver, Store
+
+StoreKind: TypeAlias = Literal["memory", "postgresql", "remote", "sqlite"]
+
+STORE_URL_HELP: Final = (
+    "memory:, a file path, sqlite:///path (sqlite:////path for an absolute one), postgresql://host/database, "
+    "or http://host:port of a server"
+)
+
+_SQLITE = "sqlite:///"
+_HTTP = re.compile(r"https?://[^/?#]")
+_HOST_AND_PORT = re.compile(r"[^/\\]+:[0-9]+(/|$)", re.ASCII)
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")  # at least two characters, because C:\accounts is a path
+
+_USER_AND_PASSWORD = re.compile(r"^([^:]+:/*[^:/?@]*):.*@", re.DOTALL)  # to the last @: a password may contain one
+_SECRET_PARAMETER = re.compile(r"(?<=[?&])(?=[^=&?]*(?:pass|secret|key|%))([^=&?]*)=[^&]*", re.IGNORECASE)
+
+
+def open_store(url: str | None = None, *, must_exist: bool = False) -> Store:
+    """Open a store for blocking callers.
+
+    A new store gets the accounts "0" and "1" with 1000.00 each. An existing one is not changed.
+
+    :param url: ``memory:``, a file path, ``sqlite:///path`` (SQLAlchemy's convention: three slashes before a
+        relative path, four for an absolute one), ``postgresql://`` with everything that libpq accepts, or
+        ``http://host:port`` of a server, which is not contacted before it is used. None means
+        :func:`default_store_url`.
+    :param must_exist: refuse a SQLite file that does not exist instead of creating it.
+    :raises UnknownStore: if the URL has none of these forms.
+    :raises StoreUnavailable: if the store cannot be opened. Its ``reason`` says why.
+    """
+    url = default_store_url() if url is None else url
+    kind = store_kind(url)
+    initial_accounts = [Account("0", 1000), Account("1", 1000)]
+    if kind == "memory":
+        from atm_adapters.repositories.memory import InMemoryAccountRepository
+
+        return InMemoryAccountRepository(initial_accounts)
+
+    if kind == "postgresql":
+        name = redact_url(url)
+        try:
+            from atm_adapters.repositories.postgres import PostgresAccountRepository
+        except ImportError as error:
+            raise StoreUnavailable(
+                name, "it needs the package psycopg; install it with: pip install 'psycopg[binary,pool]'"
+            ) from error
+        return PostgresAccountRepository(url, initial_accounts, name=name)
+
+    if kind == "remote":
+        from atm_adapters.repositories.remote import RemoteAccountRepository
+
+        return RemoteAccountRepository(url, name=redact_url(url))
+
+    from atm_adapters.repositories.sqlite import SqliteAccountRepository
+
+    path = url.removeprefix(_SQLITE)
+    if must_exist and not os.path.exists(path):  # noqa: PTH110 - Path.exists() raises for some malformed paths
+        raise StoreUnavailable(path, "there is no such file")
+    return SqliteAccountRepository(path, initial_accounts)
+
+
+def open_async_store(url: str | None = None, *, observer: CommitObserver | None = None) -> AsyncStore:
+    """Open a store for callers on an event loop. Opening may block for a moment.
+
+    :param url: as for :func:`open_store`.
+    :param observer: receives an event for every commit that callers share.
+    :raises UnknownStore: as :func:`open_store` does. The same holds for ``StoreUnavailable``.
+    """
+    from atm_adapters.repositories.bridges import InlineBridge, ThreadPoolBridge
+    from atm_adapters.repositories.group_commit import GroupCommit
+
+    url = default_store_url() if url is None else url
+    store = open_store(url)
+    if store_kind(url) == "memory":
+        return InlineBridge(store)
+    return GroupCommit(store, observer=observer) if isinstance(store, BatchRepository) else ThreadPoolBridge(store)
+
+
+def store_kind(url: str) -> StoreKind:
+    """Return the kind of store that a URL names, without opening it.
+
+    :raises UnknownStore: if the URL has none of the forms that :func:`open_store` accepts.
+    """
+    if url == "memory:":
+        return "memory"
+    if "\0" in url:
+        raise _unknown(url)
+    if url.startswith(("postgresql://", "postgres://")):
+        return "postgresql"
+    if _HTTP.match(url):
+        return "remote"
+    path = url.removeprefix(_SQLITE)
+    is_no_file = not path or path.startswith(":") or path.endswith("/")
+    if is_no_file or (path == url and (_SCHEME.match(url) or _HOST_AND_PORT.match(url))):
+        raise _unknown(url)
+    return "sqlite"
+
+
+def _unknown(url: str) -> UnknownStore:
+    """Return the error for a URL of no known form, with a hint if a likely meaning can be guessed."""
+    path = url.removeprefix(_SQLITE)
+    shown, hint = redact_url(url), ""
+    if _HOST_AND_PORT.match(url):
+        server = redact_url(f"http://{url}")
+        shown, hint = server.removeprefix("http://"), f" If it is a server, write {server}"
+    elif path.endswith("/") and not _SCHEME.match(path):
+        hint = " A path that ends in a slash is a folder. Name a file in it."
+    return UnknownStore(shown, f"Use {STORE_URL_HELP}.{hint}")
+
+
+def redact_url(url: str) -> str:
+    """Return the URL with asterisks instead of a password."""
+    return _SECRET_PARAMETER.sub(r"\1=***", _USER_AND_PASSWORD.sub(r"\1:***@", url))
+
+
+def default_store_url() -> str:
+    """Return the URL of the store that front ends use by default.
+
+    :returns: the value of ``ATM_STORE`` if it is set, otherwise the path of a SQLite file in the user data
+        folder. The folder is created if it does not exist.
+    :raises StoreUnavailable: if that folder cannot be created.
+    """
+    if url := os.environ.get("ATM_STORE"):
+        return url
+    from platformdirs import user_data_path
+
+    try:
+        folder: Path = user_data_path("mini-atm", appauthor=False)
+    except RuntimeError as error:  # neither the environment nor the system knows a home folder
+        raise StoreUnavailable("in your user data folder", "you have no home folder; name a store") from error
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreUnavailable(str(folder), f"the folder cannot be created ({error.strerror})") from error
+    return str(folder / "accounts.sqlite3")

@@ -1,0 +1,1 @@
+"""The driving side: everything that calls the use cases."""

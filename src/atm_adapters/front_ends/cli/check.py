@@ -1,0 +1,57 @@
+"""The command that checks a server."""
+
+from typing import Annotated
+
+import typer
+
+from atm_adapters.front_ends.cli.app import SERVERS, app, echo, errors_reported, fail
+
+
+@app.command(rich_help_panel=SERVERS)
+def check(
+    url: Annotated[
+        str, typer.Argument(help="The server, such as http://127.0.0.1:8000.", metavar="URL", show_default=False)
+    ],
+    account: Annotated[
+        list[str], typer.Option(metavar="ACCOUNT", help="An account to use. Two are needed, so give this option twice.")
+    ] = ["0", "1"],  # noqa: B006 - Typer's convention; the list is not changed
+    as_json: Annotated[
+        bool,
+        typer.Option(
+            "--json",
+            help="Print one object: server, accounts (each with account_number, found and left), passed, "
+            "failed, not_supported, notes, and checks (each with name, outcome, sent, received, expected and reason).",
+        ),
+    ] = False,
+) -> None:
+    """Test any server that implements this API.
+
+    The check deposits to two of the server's accounts and withdraws from them, with hostile amounts and with many
+    clients at once. Then it restores their balances. Other clients must not use these accounts during the check.
+    The exit code is 1 if a check failed, 3 if the accounts cannot be used, and 4 if the server does not answer.
+
+    Example: `atm check http://127.0.0.1:8000 --account 0 --account 1`
+    """
+    from atm_adapters.conformance.http_api.report import as_table, running, to_json
+    from atm_adapters.conformance.http_api.run import AccountsUnusable, ServerUnreachable, check_api, valid_url
+    from atm_adapters.wire.error_responses import REFUSED, UNAVAILABLE
+    from atm_core.account import parse_account_number
+
+    try:
+        valid_url(url)
+    except ValueError as error:
+        raise typer.BadParameter(f"{error}.", param_hint="URL") from None
+    if len(account) != 2 or account[0] == account[1]:
+        raise typer.BadParameter(
+            "two different accounts are needed, such as --account 0 --account 1.", param_hint="--account"
+        )
+    with errors_reported():
+        numbers = [parse_account_number(number) for number in account]
+    try:
+        with running() as (say, step):
+            report = check_api(url, numbers, say=say, step=step)
+    except (ServerUnreachable, AccountsUnusable) as error:
+        fail(str(error), UNAVAILABLE if isinstance(error, ServerUnreachable) else REFUSED)
+    echo(to_json(report) if as_json else as_table(report))
+    if report.failed:
+        raise typer.Exit(1)

@@ -1,0 +1,100 @@
+"""Commands for whole stores: list the accounts, verify the journal."""
+
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Annotated
+
+import typer
+
+from atm_adapters.front_ends.cli.app import STORES, StoreUrl, app, echo_all, fail_unable, opened
+from atm_core import AuditedAccount
+from atm_core.ports import AuditableStore, ListableStore
+
+
+@app.command(rich_help_panel=STORES)
+def accounts(
+    store: StoreUrl = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help='Print {"accounts": [...], "count": ..., "total": "..."}.')
+    ] = False,
+) -> None:
+    """List all accounts with their balances, and the total.
+
+    In a terminal, print a table, in a pager if it is long. Otherwise print one line for each account, with its
+    number, a tab and its balance.
+
+    Example: `atm accounts`
+    """
+    from atm_adapters.front_ends.cli.listing import format_json, format_table, format_tsv, iter_pages
+
+    with opened(store) as listable:
+        if not isinstance(listable, ListableStore):
+            fail_unable(store, "does not list its accounts: run this command where the server keeps them.")
+        pages = iter_pages(listable)
+        if as_json:
+            echo_all(format_json(pages))
+        elif sys.stdout.isatty():
+            _echo_with_pager(format_table(pages))
+        else:
+            echo_all(format_tsv(pages))
+
+
+@app.command(rich_help_panel=STORES)
+def verify(
+    store: StoreUrl = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help='Print {"accounts": ..., "entries": ..., "wrong": [...]}.')
+    ] = False,
+) -> None:
+    """Check that every balance matches its journal. Exit with 1 if one does not.
+
+    The command changes nothing, and other programs may use the accounts during the check.
+
+    Example: `atm verify`
+    """
+    from atm_adapters.front_ends.cli.listing import audit_document, audit_report
+
+    with opened(store, must_exist=True) as auditable:
+        if not isinstance(auditable, AuditableStore):
+            fail_unable(
+                store,
+                "has no journal to verify: memory keeps none. For the accounts of a server, run this command where "
+                "the server keeps them.",
+            )
+        count = entries = 0
+        wrong: list[AuditedAccount] = []
+        for account in _with_progress_bar(auditable.audit(), auditable.count_accounts()):
+            count += account.balance is not None
+            entries += account.entries
+            if not account.is_consistent:
+                wrong.append(account)
+
+    echo_all((audit_document if as_json else audit_report)(count, entries, wrong))
+    if wrong:
+        raise typer.Exit(1)
+
+
+def _echo_with_pager(texts: Iterator[str]) -> None:
+    """Print texts that fit on the screen. Show longer ones in the user's pager."""
+    from itertools import chain
+    from shutil import get_terminal_size
+
+    height = get_terminal_size().lines
+    begun = ""
+    for text in texts:
+        begun += text
+        if begun.count("\n") >= height:
+            from click import echo_via_pager
+
+            echo_via_pager(chain([begun], texts))
+            return
+    echo_all([begun])
+
+
+def _with_progress_bar(audits: Iterable[AuditedAccount], total: int) -> Iterable[AuditedAccount]:
+    if not sys.stderr.isatty():
+        return audits
+    from rich.console import Console
+    from rich.progress import track
+
+    return track(audits, "Verifying", total, console=Console(stderr=True), transient=True)

@@ -1,0 +1,159 @@
+"""The HTTP API as an ASGI application: ``uvicorn --factory atm_adapters.front_ends.http.app:create_app``."""
+
+import os
+from collections.abc import AsyncIterator, Awaitable, Collection
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import litestar_offline_docs
+from litestar import Litestar, MediaType, Request, get
+from litestar.config.cors import CORSConfig
+from litestar.exceptions import HTTPException, NotFoundException
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import SwaggerRenderPlugin
+from litestar.params import FromPath
+from litestar.response import File, Redirect
+
+from atm_adapters.bootstrap import open_async_store
+from atm_adapters.front_ends.http.cross_site import normalize_origin, refuse_cross_site
+from atm_adapters.front_ends.http.health import health_routes
+from atm_adapters.front_ends.http.openapi import DESCRIPTION, SCHEMAS
+from atm_adapters.front_ends.http.problems import MetricsNotInstalled, answer_problem
+from atm_adapters.front_ends.http.request_id import RequestIds
+from atm_adapters.front_ends.http.routes import account_routes
+from atm_adapters.front_ends.http.tracing import tracing_plugins
+from atm_core import Account, AccountRepository, AtmError
+
+if TYPE_CHECKING:
+    from atm_adapters.front_ends.http.metrics import Metrics
+
+DOCS_PATH = "/docs"
+_DOCS_ASSETS = f"{DOCS_PATH}/assets"
+_SWAGGER_FILES = {
+    "swagger-ui-bundle.js": "text/javascript",
+    "swagger-ui-standalone-preset.js": "text/javascript",
+    "swagger-ui.css": "text/css",
+}
+
+
+def create_app(
+    accounts: AccountRepository[Awaitable[Account]] | None = None,
+    *,
+    allowed_hosts: Collection[str] | None = None,
+    allowed_origins: Collection[str] | None = None,
+) -> Litestar:
+    """Return the application.
+
+    :param accounts: the accounts to serve. The caller must close them. None means the default store
+        (``ATM_STORE``, or the file in the user data folder), which the application opens and closes.
+    :param allowed_hosts: host names that a server on the loopback interface accepts in addition to loopback
+        names. None means the names in ``ATM_ALLOW_HOST``, separated by spaces.
+    :param allowed_origins: origins, such as ``https://example.org``, whose web pages may move money. None
+        means the origins in ``ATM_ALLOW_ORIGIN``, separated by spaces.
+    :raises UnknownStore: if ``ATM_STORE`` is not a store URL.
+    :raises StoreUnavailable: if the default store cannot be opened.
+    :raises ValueError: if an allowed origin is malformed.
+    """
+    if allowed_hosts is None:
+        allowed_hosts = os.environ.get("ATM_ALLOW_HOST", "").split()
+    if allowed_origins is None:
+        allowed_origins = os.environ.get("ATM_ALLOW_ORIGIN", "").split()
+    allowed_origins = [normalize_origin(origin) for origin in allowed_origins]
+    metrics = _metrics()
+    lifespan = []
+    if accounts is None:
+        accounts = store = open_async_store(observer=metrics)
+
+        @asynccontextmanager
+        async def closing(_: Litestar) -> AsyncIterator[None]:
+            try:
+                yield
+            finally:
+                await store.close()
+
+        lifespan.append(closing)
+
+    app = Litestar(
+        route_handlers=[
+            *account_routes(accounts),
+            *health_routes(accounts),
+            redirect_to_docs,
+            openapi_json,
+            docs_asset,
+            *([metrics_not_installed] if metrics is None else []),
+        ],
+        plugins=[*([] if metrics is None else [metrics]), *tracing_plugins()],
+        before_request=refuse_cross_site(allowed_hosts, allowed_origins),
+        cors_config=_cors(allowed_origins) if allowed_origins else None,
+        lifespan=lifespan,
+        exception_handlers={AtmError: answer_problem, HTTPException: answer_problem, Exception: answer_problem},
+        logging_config=None,  # the caller configures logging
+        openapi_config=OpenAPIConfig(
+            title="Mini-ATM",
+            version=version("mini-atm"),
+            description=DESCRIPTION,
+            path=DOCS_PATH,
+            render_plugins=[_swagger_from_here()],
+        ),
+    )
+    app.openapi_schema.components.schemas = SCHEMAS
+    app.asgi_handler = RequestIds(app.asgi_handler)  # Litestar's middleware does not see unknown paths
+    return app
+
+
+@get("/", include_in_schema=False, sync_to_thread=False)
+def redirect_to_docs() -> Redirect:
+    """Redirect to the docs."""
+    return Redirect(DOCS_PATH)
+
+
+@get("/openapi.json", media_type=MediaType.JSON, include_in_schema=False, sync_to_thread=False)
+def openapi_json(request: Request[Any, Any, Any]) -> dict[str, Any]:
+    """Return the OpenAPI document."""
+    return request.app.openapi_schema.to_schema()
+
+
+@get("/metrics", include_in_schema=False, sync_to_thread=False)
+def metrics_not_installed() -> None:
+    """Say which package to install."""
+    raise MetricsNotInstalled
+
+
+@get(f"{_DOCS_ASSETS}/{{name:str}}", include_in_schema=False, sync_to_thread=False)
+def docs_asset(name: FromPath[str]) -> File:
+    """Return a file that the docs page loads, and no other file."""
+    if name not in _SWAGGER_FILES:
+        raise NotFoundException
+    path = Path(litestar_offline_docs.__file__).parent / "static" / name
+    return File(path, content_disposition_type="inline", media_type=_SWAGGER_FILES[name])
+
+
+def _cors(allowed_origins: list[str]) -> CORSConfig:
+    """Let pages of these origins send requests and read the answers (https://fetch.spec.whatwg.org)."""
+    return CORSConfig(
+        allow_origins=allowed_origins,
+        allow_methods=["GET", "POST"],
+        allow_headers=["Content-Type", "Idempotency-Key", "X-Request-ID"],
+        expose_headers=["Location", "Retry-After", "X-Request-ID"],
+    )
+
+
+def _metrics() -> "Metrics | None":
+    try:
+        from atm_adapters.front_ends.http.metrics import Metrics
+    except ImportError:  # prometheus-client is not installed
+        return None
+    return Metrics()
+
+
+def _swagger_from_here() -> SwaggerRenderPlugin:
+    """Return Swagger UI with its files served by this application, so that it works offline."""
+    return SwaggerRenderPlugin(
+        path="/",
+        js_url=f"{_DOCS_ASSETS}/swagger-ui-bundle.js",
+        css_url=f"{_DOCS_ASSETS}/swagger-ui.css",
+        standalone_preset_js_url=f"{_DOCS_ASSETS}/swagger-ui-standalone-preset.js",
+        favicon="<link rel='icon' href='data:,'>",
+    )

@@ -1,0 +1,40 @@
+"""Health checks for load balancers, orchestrators and monitoring."""
+
+import asyncio
+from collections.abc import Awaitable
+from contextlib import suppress
+from dataclasses import asdict
+from typing import Final
+
+from litestar import get
+from litestar.handlers import HTTPRouteHandler
+
+from atm_adapters.front_ends.http.openapi import IS_LIVE, IS_READY
+from atm_core import Account, AccountNotFound, AccountRepository, StoreUnavailable, get_account
+from atm_core.ports import ReportsDurability
+
+READY_SECONDS: Final = 2.0
+"""How long the readiness check waits for the store."""
+
+
+def health_routes(accounts: AccountRepository[Awaitable[Account]]) -> list[HTTPRouteHandler]:
+    """Return the route handlers of the health checks. Successful checks are not logged."""
+
+    @get("/health/live", operation_id="isLive", operation_class=IS_LIVE)
+    async def is_live() -> dict[str, object]:
+        return {"status": "live"}
+
+    @get("/health/ready", operation_id="isReady", operation_class=IS_READY)
+    async def is_ready() -> dict[str, object]:
+        durability = None
+        try:
+            async with asyncio.timeout(READY_SECONDS):
+                with suppress(AccountNotFound):  # the store answered, so it is ready
+                    await get_account(accounts, "0")
+                if isinstance(accounts, ReportsDurability):
+                    durability = await accounts.durability()
+        except TimeoutError as error:
+            raise StoreUnavailable("of this server", f"it did not answer in {READY_SECONDS:g} seconds") from error
+        return {"status": "ready"} if durability is None else {"status": "ready", **asdict(durability)}
+
+    return [is_live, is_ready]

@@ -1,0 +1,143 @@
+"""Metrics for Prometheus at ``/metrics``, with the extra ``metrics``: Litestar's request metrics, and those of commits.
+
+No label contains an account number. With several workers, each writes its metrics into a shared folder,
+``PROMETHEUS_MULTIPROC_DIR``, and the worker that answers ``/metrics`` adds them up.
+"""
+
+import os
+from collections.abc import Awaitable
+from contextlib import suppress
+from http import HTTPStatus
+from pathlib import Path
+from time import perf_counter
+from typing import NamedTuple
+
+from litestar.config.app import AppConfig
+from litestar.plugins import InitPlugin
+from litestar.plugins.prometheus import PrometheusConfig, PrometheusController, PrometheusMiddleware
+from litestar.types import ASGIApp, Message, Receive, Scope, Send
+from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client.multiprocess import mark_process_dead
+
+from atm_adapters.front_ends.http.problems import problem_code
+
+_batch_size = Histogram(
+    "atm_commit_batch_size", "Transactions that shared a commit.", buckets=[2**power for power in range(11)]
+)
+_commit_seconds = Histogram(
+    "atm_commit_duration_seconds",
+    "How long the store took for a commit.",
+    buckets=[0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10],
+)
+_queue_length = Gauge(
+    "atm_commit_queue_length", "Transactions that wait for the next commit.", multiprocess_mode="livesum"
+)
+_refusals = Counter("atm_refusals", "Requests answered with a problem document.", ["code"])
+
+
+class _RequestCounter(PrometheusMiddleware):
+    """Litestar's middleware with the same metrics and labels, but with cached look-ups.
+
+    The look-ups, and the URL object that Litestar builds for each request, took as long as the answer itself.
+    """
+
+    def __init__(self, app: ASGIApp, config: PrometheusConfig) -> None:
+        super().__init__(app, config)
+        self._app_name = config.app_name
+        self._cache: dict[tuple[str, str, int], _RequestMetrics] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle a request, and count it."""
+        method, path = str(scope.get("method")), scope["path_template"]
+        status = HTTPStatus.OK.value
+
+        def send_and_observe(message: Message) -> Awaitable[None]:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            return send(message)
+
+        in_progress = self._metrics_for(method, path, status).in_progress
+        in_progress.inc()
+        began = perf_counter()
+        try:
+            await self.app(scope, receive, send_and_observe)
+        finally:
+            seconds = perf_counter() - began
+            in_progress.dec()
+            metrics = self._metrics_for(method, path, status)
+            metrics.total.inc()
+            metrics.duration.observe(seconds)
+            if metrics.errors is not None:
+                metrics.errors.inc()
+
+    def _metrics_for(self, method: str, path: str, status: int) -> "_RequestMetrics":
+        key = (method, path, status)
+        if key not in self._cache:
+            labels: dict[str, str | int | float] = {
+                "method": method,
+                "path": path,
+                "status_code": status,
+                "app_name": self._app_name,
+            }
+            values = labels.values()
+            is_error = status >= HTTPStatus.INTERNAL_SERVER_ERROR
+            self._cache[key] = _RequestMetrics(
+                # Its status is not known yet. Litestar uses 200.
+                in_progress=self.requests_in_progress(labels).labels(method, path, 200, self._app_name),
+                total=self.request_count(labels).labels(*values),
+                duration=self.request_time(labels).labels(*values),
+                errors=self.requests_error_count(labels).labels(*values) if is_error else None,
+            )
+        return self._cache[key]
+
+
+class _RequestMetrics(NamedTuple):
+    in_progress: Gauge
+    total: Counter
+    duration: Histogram
+    errors: Counter | None
+
+
+_REQUESTS = PrometheusConfig(app_name="mini-atm", prefix="atm", group_path=True, middleware_class=_RequestCounter)
+
+
+class Metrics(InitPlugin):
+    """Counts requests, refusals and commits, and serves ``/metrics``. It is a ``CommitObserver``."""
+
+    def on_app_init(self, app_config: AppConfig) -> AppConfig:
+        """Add the middleware, the hook and the route."""
+        _forget_dead_workers()
+        app_config.middleware.append(_REQUESTS.middleware)
+        app_config.after_exception.append(_count_refusal)
+        app_config.route_handlers.append(_MetricsRoute)
+        return app_config
+
+    def waiting(self, transactions: int, /) -> None:
+        _queue_length.set(transactions)
+
+    def committed(self, transactions: int, seconds: float, /) -> None:
+        _batch_size.observe(transactions)
+        _commit_seconds.observe(seconds)
+
+
+class _MetricsRoute(PrometheusController):
+    include_in_schema = False
+
+
+async def _count_refusal(error: Exception, _: Scope) -> None:
+    _refusals.labels(problem_code(error)).inc()
+
+
+def _forget_dead_workers() -> None:
+    """Delete the gauges of workers that died. Their counters stay."""
+    if folder := os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+        for file in Path(folder).glob("gauge_live*_[0-9]*.db"):
+            pid = int(file.stem.rpartition("_")[2])
+            try:
+                os.kill(pid, 0)  # checks whether the process exists
+            except ProcessLookupError:
+                with suppress(FileNotFoundError):  # another worker deleted it
+                    mark_process_dead(pid)  # type: ignore[no-untyped-call]
+            except PermissionError:  # another user's process has this id now
+                continue

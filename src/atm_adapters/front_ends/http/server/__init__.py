@@ -1,0 +1,1 @@
+"""``atm serve``: the HTTP API on uvicorn. Everything that depends on uvicorn is in this package."""

@@ -1,0 +1,129 @@
+"""Bridges: an async repository over a blocking one."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, TypeVar
+
+from atm_core import Account, AccountRepository, Overloaded, StoreUnavailable, Transaction
+from atm_core.ports import Durability, ReportsDurability, Store
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+GRACE_SECONDS: Final = 5.0
+"""How long ``close`` waits for calls under way before it closes the repository beneath them."""
+
+MAX_WAITING: Final = 10_000
+
+
+class InlineBridge:
+    """An ``AccountRepository[Awaitable[Account]]`` that calls a repository that never blocks, such as memory."""
+
+    def __init__(self, repository: AccountRepository[Account]) -> None:
+        self._repository = repository
+
+    async def get(self, account_number: str, /) -> Account:
+        return self._repository.get(account_number)
+
+    async def add(self, account: Account, /) -> Account:
+        return self._repository.add(account)
+
+    async def execute(self, transaction: Transaction, /) -> Account:
+        return self._repository.execute(transaction)
+
+    async def durability(self) -> Durability | None:
+        return durability_of(self._repository)
+
+    async def close(self) -> None:
+        """Do nothing: every call has finished before it returned."""
+
+
+class ThreadPoolBridge:
+    """An ``AccountRepository[Awaitable[Account]]`` that calls a blocking repository in a thread pool.
+
+    If the caller is cancelled, the call is finished nevertheless and may have moved money.
+
+    :param repository: safe to share between threads. ``close`` closes it.
+    :param threads: the number of calls that run at the same time.
+    :param max_waiting: the number of calls under way at which further ones are refused with ``Overloaded``.
+    """
+
+    def __init__(self, repository: Store, *, threads: int = 32, max_waiting: int = MAX_WAITING) -> None:
+        self._repository = repository
+        self._pool = BoundedThreadPool(threads, max_waiting)
+
+    def get(self, account_number: str, /) -> asyncio.Future[Account]:
+        return self._pool.submit(self._repository.get, account_number)
+
+    def add(self, account: Account, /) -> asyncio.Future[Account]:
+        return self._pool.submit(self._repository.add, account)
+
+    def execute(self, transaction: Transaction, /) -> asyncio.Future[Account]:
+        return self._pool.submit(self._repository.execute, transaction)
+
+    def durability(self) -> asyncio.Future[Durability | None]:
+        return self._pool.submit(durability_of, self._repository)
+
+    async def close(self) -> None:
+        """Finish the calls under way, for up to :data:`GRACE_SECONDS`, then close the repository."""
+        self._pool.accepts = False
+        await close_after(self._pool.calls, self._repository)
+        await self._pool.shutdown()
+
+
+class BoundedThreadPool:
+    """Runs calls of an event loop in threads, with a bound on the number of calls under way.
+
+    :param threads: the number of calls that run at the same time.
+    :param max_waiting: the number of calls under way at which further ones are refused with ``Overloaded``.
+    """
+
+    def __init__(self, threads: int, max_waiting: int) -> None:
+        self.calls: set[asyncio.Future[Any]] = set()
+        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="store")
+        self._max_waiting = max_waiting
+        self.accepts = True
+
+    def submit(self, call: Callable[[T], R], argument: T) -> asyncio.Future[R]:
+        """Run a call in a thread, and return a future of its result.
+
+        :raises StoreUnavailable: if the pool does not accept calls any more.
+        :raises Overloaded: if too many calls are under way.
+        """
+        if not self.accepts:
+            raise store_closed()
+        if len(self.calls) >= self._max_waiting:
+            raise Overloaded(len(self.calls))
+        outcome = self.run(call, argument)
+        self.calls.add(outcome)
+        outcome.add_done_callback(self.calls.discard)
+        return outcome
+
+    def run(self, call: Callable[[T], R], argument: T) -> asyncio.Future[R]:
+        """Run a call in a thread without regard to the bound, for work on behalf of calls that were accepted."""
+        return asyncio.get_running_loop().run_in_executor(self._executor, call, argument)
+
+    async def shutdown(self) -> None:
+        """End the threads. Waiting for them happens in another thread, so that the event loop is not blocked."""
+        await asyncio.to_thread(self._executor.shutdown)
+
+
+async def close_after(calls: set[asyncio.Future[Any]], repository: Store) -> None:
+    """Wait for these calls for up to :data:`GRACE_SECONDS`, close the repository, then wait for the rest of them."""
+    calls = set(calls)
+    if calls:
+        await asyncio.wait(calls, timeout=GRACE_SECONDS)
+    await asyncio.to_thread(repository.close)
+    if calls:
+        await asyncio.wait(calls)
+
+
+def durability_of(repository: AccountRepository[Account]) -> Durability | None:
+    """Return the durability of a repository, or None if it does not report it."""
+    return repository.durability() if isinstance(repository, ReportsDurability) else None
+
+
+def store_closed() -> StoreUnavailable:
+    """Return the error for calls after ``close``."""
+    return StoreUnavailable("of this call", "it was closed")

@@ -1,0 +1,254 @@
+"""Group commit: concurrent callers share a commit.
+
+A commit costs an fsync or a network round trip, whether it holds one transaction or a thousand. While one
+commit is under way, the transactions of concurrent callers queue up, and the next commit takes all of them.
+There is no timer: a single caller is served at once.
+"""
+
+import asyncio
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from copy import copy
+from typing import Any, Final
+
+from atm_adapters.repositories.bridges import (
+    GRACE_SECONDS,
+    MAX_WAITING,
+    BoundedThreadPool,
+    close_after,
+    durability_of,
+    store_closed,
+)
+from atm_core import Account, OutcomeUnknown, Overloaded, Transaction
+from atm_core.ports import BatchRepository, CommitObserver, Durability
+
+_MAX_BATCH: Final = 1_000
+_READING_THREADS: Final = 4
+
+
+class GroupCommit:
+    """An ``AccountRepository[Awaitable[Account]]`` whose callers, all on one event loop, share commits.
+
+    A caller that is cancelled while its transaction waits has not moved money. Once a transaction is part of
+    a batch, it is finished, even if its caller is cancelled.
+
+    :param repository: executes the batches, one at a time and in one thread. ``close`` closes it.
+    :param max_waiting: the number of waiting transactions at which further ones are refused with
+        ``Overloaded``. The same bound holds for other calls.
+    :param max_batch: the largest number of transactions in one commit.
+    :param observer: receives an event for every commit.
+    """
+
+    def __init__(
+        self,
+        repository: BatchRepository,
+        *,
+        max_waiting: int = MAX_WAITING,
+        max_batch: int = _MAX_BATCH,
+        observer: CommitObserver | None = None,
+    ) -> None:
+        self._repository = repository
+        self._max_waiting = max_waiting
+        self._max_batch = max_batch
+        self._observer = observer
+        self._waiting: deque[tuple[Transaction, asyncio.Future[Account]]] = deque()
+        self._committing: asyncio.Task[None] | None = None
+        self._accepts = True
+        self._readers = BoundedThreadPool(_READING_THREADS, max_waiting)
+        self._writer = BoundedThreadPool(1, max_waiting)
+
+    def get(self, account_number: str, /) -> asyncio.Future[Account]:
+        return self._readers.submit(self._repository.get, account_number)
+
+    def add(self, account: Account, /) -> asyncio.Future[Account]:
+        return self._writer.submit(self._repository.add, account)
+
+    def execute(self, transaction: Transaction, /) -> asyncio.Future[Account]:
+        if not self._accepts:
+            raise store_closed()
+        if len(self._waiting) >= self._max_waiting:
+            self._waiting = deque((waiting, caller) for waiting, caller in self._waiting if not caller.done())
+            if len(self._waiting) >= self._max_waiting:
+                raise Overloaded(len(self._waiting))
+        loop = asyncio.get_running_loop()
+        outcome: asyncio.Future[Account] = loop.create_future()
+        self._waiting.append((transaction, outcome))
+        if self._observer is not None:
+            self._observer.waiting(len(self._waiting))
+        if self._committing is None:
+            self._committing = loop.create_task(self._commit_all())
+        return outcome
+
+    def durability(self) -> asyncio.Future[Durability | None]:
+        # In the writing thread, because it waits for the connection that writes.
+        return self._writer.submit(durability_of, self._repository)
+
+    async def close(self) -> None:
+        """Finish the transactions that were accepted, for up to ``GRACE_SECONDS``, then close the repository."""
+        self._accepts = self._readers.accepts = self._writer.accepts = False
+        calls: set[asyncio.Future[Any]] = self._readers.calls | self._writer.calls
+        if self._committing is not None:
+            calls.add(self._committing)
+        await close_after(calls, self._repository)
+        await self._readers.shutdown()
+        await self._writer.shutdown()
+
+    async def _commit_all(self) -> None:
+        """Commit batch after batch until no transaction waits."""
+        while batch := self._next_batch():
+            transactions = [transaction for transaction, _ in batch]
+            outcomes = await self._writer.run(self._commit, transactions)
+            for (_, caller), outcome in zip(batch, outcomes, strict=True):
+                if caller.done():
+                    continue  # cancelled during the commit; the transaction stands
+                if isinstance(outcome, Exception):
+                    caller.set_exception(outcome)
+                else:
+                    caller.set_result(outcome)
+        self._committing = None
+
+    def _next_batch(self) -> list[tuple[Transaction, asyncio.Future[Account]]]:
+        batch: list[tuple[Transaction, asyncio.Future[Account]]] = []
+        while self._waiting and len(batch) < self._max_batch:
+            transaction, caller = self._waiting.popleft()
+            if not caller.done():  # a caller that was cancelled by now gets no transaction
+                batch.append((transaction, caller))
+        if self._observer is not None:
+            self._observer.waiting(len(self._waiting))
+        return batch
+
+    def _commit(self, transactions: Sequence[Transaction]) -> Sequence[Account | Exception]:
+        began = time.perf_counter()
+        outcomes = _commit(self._repository, transactions)
+        if self._observer is not None:
+            self._observer.committed(len(transactions), time.perf_counter() - began)
+        return outcomes
+
+
+class ThreadedGroupCommit:
+    """An ``AccountRepository[Account]`` whose calling threads share commits.
+
+    It has no thread of its own. The first waiting thread leads: it commits for all that wait, then promotes
+    the first thread of the next batch to leader. The others follow: they wait until the leader has finished
+    their transaction or promotes them.
+
+    :param repository: executes the batches, one at a time. ``close`` closes it.
+    :param max_waiting: the number of waiting transactions at which further ones are refused with ``Overloaded``.
+    :param max_batch: the largest number of transactions in one commit.
+    """
+
+    def __init__(
+        self, repository: BatchRepository, *, max_waiting: int = MAX_WAITING, max_batch: int = _MAX_BATCH
+    ) -> None:
+        self._repository = repository
+        self._max_waiting = max_waiting
+        self._max_batch = max_batch
+        self._waiting: deque[_Call] = deque()
+        self._has_leader = False
+        self._closed = False
+        # Guards the three fields above and each call's `leads`. Notified when there is no leader any more.
+        self._state = threading.Condition()
+
+    def get(self, account_number: str, /) -> Account:
+        return self._repository.get(account_number)
+
+    def add(self, account: Account, /) -> Account:
+        return self._repository.add(account)
+
+    def execute(self, transaction: Transaction, /) -> Account:
+        call = _Call(transaction)
+        try:
+            with self._state:
+                if self._closed:
+                    raise store_closed()
+                if len(self._waiting) >= self._max_waiting:
+                    raise Overloaded(len(self._waiting))
+                self._waiting.append(call)
+                # Decided under the lock: from here on, only a promotion changes it, and a promotion sets `ready`.
+                call.leads = leads = not self._has_leader
+                self._has_leader = True
+            if not leads:
+                call.ready.acquire()
+                leads = call.leads
+            if leads:
+                self._commit_next_batch()
+        except BaseException:  # such as Ctrl-C, which can interrupt the main thread anywhere
+            self._abandon(call)
+            raise
+        if isinstance(call.outcome, Exception):
+            raise call.outcome
+        return call.outcome
+
+    def close(self) -> None:
+        """Finish the transactions that were accepted, for up to ``GRACE_SECONDS``, then close the repository."""
+        with self._state:
+            self._closed = True
+            self._state.wait_for(lambda: not self._has_leader, GRACE_SECONDS)
+        self._repository.close()
+
+    def _commit_next_batch(self) -> None:
+        """Commit the first waiting transactions. The caller's own is the very first."""
+        batch: list[_Call] = []
+        try:
+            with self._state:
+                while self._waiting and len(batch) < self._max_batch:
+                    batch.append(self._waiting.popleft())
+            outcomes = _commit(self._repository, [call.transaction for call in batch])
+            for call, outcome in zip(batch, outcomes, strict=True):
+                call.outcome = outcome
+        finally:  # even if this thread is interrupted, because the followers must not wait for ever
+            with self._state:
+                self._promote_next()
+            for call in batch:
+                call.ready.release()
+
+    def _promote_next(self) -> None:
+        """Make the first waiting thread the leader. The caller holds the state's lock."""
+        if self._waiting:
+            self._waiting[0].leads = True
+            self._waiting[0].ready.release()
+        else:
+            self._has_leader = False
+            self._state.notify_all()
+
+    def _abandon(self, call: "_Call") -> None:
+        """Remove a call whose thread was interrupted, unless it is part of a batch already."""
+        with self._state:
+            if call in self._waiting:
+                self._waiting.remove(call)
+                if call.leads:
+                    self._promote_next()
+
+
+class _Call:
+    """A call to ``execute`` while its thread waits."""
+
+    def __init__(self, transaction: Transaction) -> None:
+        self.transaction = transaction
+        self.outcome: Account | Exception = OutcomeUnknown(
+            "of this call", "the thread that committed for this one was interrupted"
+        )
+        self.leads = False
+        self.ready = threading.Lock()  # released once, by a promotion or by the outcome; the cheapest signal there is
+        self.ready.acquire()
+
+
+def _commit(repository: BatchRepository, transactions: Sequence[Transaction]) -> Sequence[Account | Exception]:
+    """Execute a batch, and return one outcome for each transaction even if all of it failed."""
+    try:
+        outcomes = repository.execute_batch(transactions)
+        if len(outcomes) != len(transactions):
+            raise RuntimeError(f"{len(transactions)} transactions were answered with {len(outcomes)} outcomes")
+    except Exception as error:
+        return [_copy(error) for _ in transactions]
+    return outcomes
+
+
+def _copy(error: Exception) -> Exception:
+    """Return a copy for one caller, because raising an exception adds that caller's frames to it."""
+    try:
+        return copy(error)
+    except Exception:  # an exception whose constructor does not accept its own ``args``
+        return RuntimeError(f"{type(error).__name__}: {error}")

@@ -1,0 +1,1 @@
+"""The formats that server and client share."""

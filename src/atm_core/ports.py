@@ -1,0 +1,170 @@
+"""The ports: every protocol that adapters implement.
+
+The docstrings are the contract. ``atm_adapters.conformance.repository`` tests it.
+"""
+
+from collections.abc import Awaitable, Generator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar, runtime_checkable
+
+from atm_core.account import Account
+from atm_core.audit import AuditedAccount
+from atm_core.errors import AtmError
+from atm_core.transaction import Transaction
+
+Out_co = TypeVar("Out_co", covariant=True)
+
+
+class AccountRepository(Protocol[Out_co]):
+    """Keeps accounts, in memory or elsewhere.
+
+    ``Out_co`` is the result type: calls on an ``AccountRepository[Account]`` block, calls on an
+    ``AccountRepository[Awaitable[Account]]`` are for event loops. A refusal is raised instead of returning
+    the account, either by the call or when its result is awaited.
+
+    Every method may raise :class:`~atm_core.errors.StoreUnavailable` or
+    :class:`~atm_core.errors.Overloaded`. Nothing was changed then.
+    """
+
+    def get(self, account_number: str, /) -> Out_co:
+        """Return the account. Every transaction that was answered before this call began is visible.
+
+        :raises AccountNotFound: if there is no such account.
+        """
+        ...
+
+    def add(self, account: Account, /) -> Out_co:
+        """Keep a new account with its balance as the opening balance, and return it.
+
+        :raises AccountAlreadyExists: if the number is taken. The existing account is not changed.
+        :raises OutcomeUnknown: if it is not known whether the commit succeeded.
+        """
+        ...
+
+    def execute(self, transaction: Transaction, /) -> Out_co:
+        """Execute a transaction, and return the account after it.
+
+        Atomic: each transaction on an account starts from the balance that the one before it left, across
+        all threads and processes.
+
+        Once: if the account's journal has the same transaction under the same key, no money moves and
+        the first answer is returned. Key and money are written in one commit. A refused transaction
+        leaves no trace, so it may be corrected and repeated with its key.
+
+        :raises AccountNotFound: if there is no such account.
+        :raises IdempotencyKeyReused: if the key was used on this account for another transaction.
+        :raises BalanceOutOfRange: if the balance would leave the range that can be held exactly.
+        :raises OutcomeUnknown: if it is not known whether the commit succeeded.
+        """
+        ...
+
+
+class Store(AccountRepository[Account], Protocol):
+    """A blocking repository that can be closed."""
+
+    def close(self) -> None:
+        """Release all resources. A call that hangs in another thread should fail then."""
+        ...
+
+
+class AsyncStore(AccountRepository[Awaitable[Account]], Protocol):
+    """A repository for an event loop that can be closed."""
+
+    async def close(self) -> None:
+        """Finish the calls that were accepted, then release all resources."""
+        ...
+
+
+@runtime_checkable
+class BatchRepository(Store, Protocol):
+    """A repository that can execute many transactions with one commit."""
+
+    def execute_batch(self, transactions: Sequence[Transaction], /) -> Sequence[Account | AtmError]:
+        """Execute transactions in their order. A refusal is returned as an outcome and does not affect the others.
+
+        :returns: for each transaction, the account after it or the refusal.
+        :raises StoreUnavailable: if nothing was committed.
+        :raises OutcomeUnknown: if it is not known whether the commit succeeded.
+        """
+        ...
+
+    def execute(self, transaction: Transaction, /) -> Account:
+        """Execute a batch of one."""
+        (outcome,) = self.execute_batch([transaction])
+        if isinstance(outcome, AtmError):
+            raise outcome
+        return outcome
+
+
+@runtime_checkable
+class ListableStore(Store, Protocol):
+    """A store that can list its accounts. Clients of the HTTP API cannot ask for the list."""
+
+    def list_accounts(self, after: str, limit: int, /) -> list[Account]:
+        """Return the accounts that follow an account number, in the store's text order.
+
+        The store holds nothing open between two calls, so a slow reader delays no other caller.
+
+        :param after: the last account number of the previous page, or "" for the first page.
+        :param limit: the largest number of accounts to return. Fewer are returned only at the end.
+        """
+        ...
+
+
+@runtime_checkable
+class AuditableStore(ListableStore, Protocol):
+    """A store with a journal that can be compared with the balances."""
+
+    def count_accounts(self) -> int:
+        """Return the number of accounts."""
+        ...
+
+    def audit(self) -> Generator[AuditedAccount, None, None]:
+        """Compare each balance with its journal, both as of one moment, without changing anything.
+
+        :returns: the finding for every account, and for every account number that has entries but no account.
+            The generator reads in steps. Until it is exhausted or closed, the store keeps older versions of
+            changed data.
+        :raises StoreUnavailable: if the store cannot be read, or reports that it is damaged.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Durability:
+    """Whether answered transactions survive a power cut, and the settings that decide it.
+
+    ``store`` is the kind of store, such as ``sqlite``. ``durable`` assumes that the disk keeps its own
+    promises. ``settings`` are the deciding settings, with the store's names for them, as read back from it.
+    """
+
+    store: str
+    durable: bool
+    settings: Mapping[str, str]
+
+
+@runtime_checkable
+class ReportsDurability(Protocol[Out_co]):
+    """A repository that reports its durability.
+
+    ``Out_co`` is ``Durability`` for blocking callers, or an awaitable of it. None means that it is not known.
+    """
+
+    def durability(self) -> Out_co:
+        """Read the settings from a connection that writes.
+
+        :raises StoreUnavailable: if the store does not answer.
+        """
+        ...
+
+
+class CommitObserver(Protocol):
+    """Receives the events of group commit, in the thread where they occur. It must not block."""
+
+    def waiting(self, transactions: int, /) -> None:
+        """Note the number of transactions that wait for the next commit."""
+        ...
+
+    def committed(self, transactions: int, seconds: float, /) -> None:
+        """Note a commit, successful or not: the number of its transactions, and how long it took."""
+        ...

@@ -1,0 +1,30 @@
+"""Wrong usage of ``atm serve``. The server itself is tested in ``http/server``."""
+
+import pytest
+from support.cli import Atm
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "message"),
+    [
+        ("serve --workers 2 --store memory:", 2, "memory: belongs to one process"),
+        ("serve --log-level loud", 2, "'loud' is not one of"),
+        ("serve --port 65536", 2, "Invalid value for '--port': 65536 is not between 0 and 65535."),
+        ("serve --workers 0", 2, "Invalid value for '--workers': 0 is not between 1 and 64."),
+        ("serve --store nowhere/x.db", 4, "there is no folder "),
+        ("serve --store=", 2, "'' is not a store URL"),
+        ("serve --host 256.1.1.1", 1, "atm: Cannot listen on 256.1.1.1:8000: Name or service not known."),
+        ("serve --host=", 1, "an empty host means every network"),
+    ],
+)
+def test_server_that_cannot_start_says_why(atm: Atm, command: str, code: int, message: str) -> None:
+    atm.assert_fails(command, code, message)
+
+
+@pytest.mark.parametrize(
+    "origin", ["*", "https://*.example.org", "https://example.org/shop", "example.org", "null", ""]
+)
+def test_malformed_origin_cannot_be_allowed(atm: Atm, origin: str) -> None:
+    atm.assert_fails(
+        f"serve --store memory: --allow-origin={origin}", 2, "is not an origin. Write it like https://example.org"
+    )

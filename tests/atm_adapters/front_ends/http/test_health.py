@@ -1,0 +1,103 @@
+"""Health checks of a running server, with stores that answer and stores that do not."""
+
+import sqlite3
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import httpx
+from litestar.testing import TestClient
+from support.postgres import Postgres, fresh_schema, running_postgres
+from support.server import Server, running_server
+from support.waiting import until
+
+from atm_adapters.front_ends.http.app import create_app
+from atm_adapters.repositories.bridges import InlineBridge
+from atm_core import Account, AccountNotFound, Transaction
+
+
+def ready(server: Server) -> httpx.Response:
+    return httpx.get(f"{server.address}/health/ready", timeout=30)
+
+
+def assert_not_ready(answer: httpx.Response) -> None:
+    assert (answer.status_code, answer.headers["content-type"]) == (503, "application/problem+json")
+    assert answer.json()["type"] == "urn:mini-atm:error:store-unavailable"
+    assert answer.headers["retry-after"] == "1"
+
+
+def test_memory_is_ready_and_not_durable(tmp_path: Path) -> None:
+    with running_server("memory:", tmp_path) as server:
+        assert httpx.get(f"{server.address}/health/live").json() == {"status": "live"}
+        assert ready(server).json() == {
+            "status": "ready",
+            "store": "memory",
+            "durable": False,
+            "settings": {"kept_until": "the process ends"},
+        }
+
+
+def test_sqlite_reports_its_settings_and_checks_are_not_logged(tmp_path: Path) -> None:
+    with running_server(str(tmp_path / "accounts.sqlite3"), tmp_path) as server:
+        assert ready(server).json() == {
+            "status": "ready",
+            "store": "sqlite",
+            "durable": True,
+            "settings": {"journal_mode": "wal", "synchronous": "FULL"},
+        }
+        assert httpx.get(f"{server.address}/health/live").status_code == 200
+        assert "atm_adapters" not in server.log.read_text()
+
+
+def test_postgresql_reports_its_settings(postgres: Postgres, tmp_path: Path) -> None:
+    with fresh_schema(postgres) as url, running_server(url, tmp_path) as server:
+        answer = ready(server).json()
+        server.stop()
+    assert (answer["store"], answer["durable"], answer["settings"]["synchronous_commit"]) == ("postgresql", True, "on")
+
+
+def test_server_without_its_database_is_live_and_not_ready(tmp_path: Path) -> None:
+    with running_postgres() as postgres, running_server(postgres.url, tmp_path) as server:
+        assert ready(server).status_code == 200
+        postgres.stop()
+        began = time.monotonic()
+        answer = ready(server)
+        assert time.monotonic() - began < 4
+        assert_not_ready(answer)
+        assert "127.0.0.1" not in answer.text
+        assert "it did not answer in 2 seconds" in server.log.read_text()
+        assert httpx.get(f"{server.address}/health/live").status_code == 200
+        postgres.start()
+        until(lambda: ready(server).status_code == 200)
+
+
+def test_blocked_writer_is_not_ready_although_reads_work(tmp_path: Path) -> None:
+    path = tmp_path / "accounts.sqlite3"
+    with running_server(str(path), tmp_path) as server, ThreadPoolExecutor(1) as thread:
+        assert ready(server).status_code == 200
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            deposit = thread.submit(httpx.post, f"{server.address}/accounts/0/deposit", json={"amount": 1}, timeout=60)
+            until(lambda: ready(server).status_code == 503)
+            answer = ready(server)
+            assert_not_ready(answer)
+            assert str(path) not in answer.text
+            assert httpx.get(f"{server.address}/accounts/0/balance").status_code == 200
+        assert deposit.result(30).status_code == 200
+        assert ready(server).status_code == 200
+
+
+def test_custom_repository_is_ready_without_reporting_durability() -> None:
+    class Empty:
+        def get(self, account_number: str, /) -> Account:
+            raise AccountNotFound(account_number)
+
+        def add(self, account: Account, /) -> Account:
+            return account
+
+        def execute(self, transaction: Transaction, /) -> Account:
+            return self.get(transaction.account_number)
+
+    with TestClient(create_app(InlineBridge(Empty()))) as client:
+        assert client.get("/health/ready").json() == {"status": "ready"}

@@ -1,0 +1,344 @@
+"""Group commit on an event loop and among threads: which callers share a commit, and what each receives."""
+
+import asyncio
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from support.group_commit_stress import unanswered_calls
+from support.waiting import until
+
+from atm_adapters.repositories.group_commit import GroupCommit, ThreadedGroupCommit
+from atm_adapters.repositories.sqlite import SqliteAccountRepository
+from atm_core import (
+    Account,
+    AccountNotFound,
+    AtmError,
+    OutcomeUnknown,
+    Overloaded,
+    StoreUnavailable,
+    Transaction,
+    deposit,
+    get_account,
+)
+
+
+class Gated:
+    """A SQLite repository that records its batches and executes each when ``gate`` is released."""
+
+    def __init__(self, accounts: SqliteAccountRepository) -> None:
+        self._accounts = accounts
+        self.gate = threading.Semaphore(0)
+        self.began = threading.Semaphore(0)
+        self.batches: list[list[str]] = []
+        self.failures: list[Exception] = []
+        self.get = accounts.get
+        self.add = accounts.add
+        self.close = accounts.close
+        self.execute = accounts.execute
+
+    def execute_batch(self, transactions: Sequence[Transaction], /) -> Sequence[Account | AtmError]:
+        self.batches.append([str(transaction.amount) for transaction in transactions])
+        self.began.release()
+        assert self.gate.acquire(timeout=30)
+        if self.failures:
+            raise self.failures.pop()
+        return self._accounts.execute_batch(transactions)
+
+    async def has_begun(self) -> None:
+        assert await asyncio.to_thread(self.began.acquire, timeout=30)
+
+
+class Uncopyable(Exception):
+    """An exception whose constructor does not accept its own ``args``, as those of many drivers."""
+
+    def __init__(self, first: str, second: str) -> None:
+        super().__init__(f"{first} {second}")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Gated]:
+    with closing(SqliteAccountRepository(tmp_path / "accounts.sqlite3", [Account("0", 1000)])) as accounts:
+        yield Gated(accounts)
+
+
+async def _outcomes(*futures: "asyncio.Future[Account]") -> list[Account | BaseException]:
+    return await asyncio.wait_for(asyncio.gather(*futures, return_exceptions=True), 30)
+
+
+def test_callers_during_a_commit_share_the_next_one(store: Gated) -> None:
+    async def run() -> None:
+        accounts = GroupCommit(store)
+        first = deposit(accounts, "0", 1)
+        await store.has_begun()
+        later = [deposit(accounts, "0", 2), deposit(accounts, "unknown", 3), deposit(accounts, "0", 4)]
+        store.gate.release(2)
+        outcomes = await _outcomes(first, *later)
+        assert store.batches == [["1.00"], ["2.00", "3.00", "4.00"]]
+        assert outcomes[:2] == [Account("0", 1001), Account("0", 1003)]
+        assert isinstance(outcomes[2], AccountNotFound)
+        assert outcomes[3] == Account("0", 1007)
+        await accounts.close()
+
+    asyncio.run(run())
+
+
+def test_batches_are_bounded(store: Gated) -> None:
+    async def run() -> None:
+        accounts = GroupCommit(store, max_batch=3)
+        store.gate.release(10)
+        await _outcomes(*[deposit(accounts, "0", 1) for _ in range(7)])
+        assert [len(batch) for batch in store.batches] == [3, 3, 1]
+        await accounts.close()
+
+    asyncio.run(run())
+
+
+def test_cancelled_caller_moves_money_only_if_its_commit_began(store: Gated) -> None:
+    async def run() -> None:
+        accounts = GroupCommit(store)
+        during = deposit(accounts, "0", 1)
+        await store.has_begun()
+        before, other = deposit(accounts, "0", 10), deposit(accounts, "0", 100)
+        during.cancel()
+        before.cancel()
+        store.gate.release(2)
+        assert await _outcomes(other) == [Account("0", 1101)]
+        assert store.batches == [["1.00"], ["100.00"]]
+        await accounts.close()
+
+    asyncio.run(run())
+
+
+def test_failed_commit_fails_each_of_its_callers(store: Gated) -> None:
+    async def run() -> None:
+        accounts = GroupCommit(store)
+        store.failures = [Uncopyable("a", "bug"), StoreUnavailable("x", "it failed")]
+        store.gate.release(3)
+        first = await _outcomes(deposit(accounts, "0", 1), deposit(accounts, "0", 2))
+        assert [str(error) for error in first] == ["The store x is unavailable: it failed."] * 2
+        assert first[0] is not first[1]
+        (second,) = await _outcomes(deposit(accounts, "0", 4))
+        assert str(second) == "Uncopyable: a bug"
+        assert await _outcomes(deposit(accounts, "0", 8)) == [Account("0", 1008)]
+        await accounts.close()
+
+    asyncio.run(run())
+
+
+def test_missing_outcomes_fail_all_callers(store: Gated) -> None:
+    class Incomplete(Gated):
+        def execute_batch(self, transactions: Sequence[Transaction], /) -> Sequence[Account | AtmError]:
+            return self._accounts.execute_batch(transactions)[1:]
+
+    async def run() -> None:
+        accounts = GroupCommit(Incomplete(store._accounts))
+        outcomes = await _outcomes(deposit(accounts, "0", 1), deposit(accounts, "0", 2))
+        assert [type(outcome) for outcome in outcomes] == [RuntimeError, RuntimeError]
+        await accounts.close()
+
+    asyncio.run(run())
+
+
+def test_transactions_over_the_bound_are_refused(store: Gated) -> None:
+    async def run() -> None:
+        accounts = GroupCommit(store, max_waiting=2)
+        first = deposit(accounts, "0", 1)
+        await store.has_begun()
+        waiting = [deposit(accounts, "0", 2), deposit(accounts, "0", 4)]
+        with pytest.raises(Overloaded) as refusal:
+            deposit(accounts, "0", 8)
+        assert refusal.value.waiting == 2
+        store.gate.release(3)
+        assert (await _outcomes(first, *waiting))[-1] == Account("0", 1007)
+        assert await _outcomes(deposit(accounts, "0", 8)) == [Account("0", 1015)]
+        await accounts.close()
+
+    asyncio.run(run())
+
+
+def test_cancelled_callers_do_not_count_as_waiting(store: Gated) -> None:
+    async def run() -> None:
+        accounts = GroupCommit(store, max_waiting=2)
+        first = deposit(accounts, "0", 1)
+        await store.has_begun()
+        for amount in (2, 4):
+            deposit(accounts, "0", amount).cancel()
+        last = deposit(accounts, "0", 8)
+        store.gate.release(2)
+        assert await _outcomes(first, last) == [Account("0", 1001), Account("0", 1009)]
+        await accounts.close()
+
+    asyncio.run(run())
+
+
+def test_reads_over_the_bound_are_refused(store: Gated) -> None:
+    async def run() -> None:
+        accounts = GroupCommit(store, max_waiting=2)
+        reads = [get_account(accounts, "0") for _ in range(2)]
+        with pytest.raises(Overloaded):
+            get_account(accounts, "0")
+        assert await _outcomes(*reads) == [Account("0", 1000)] * 2
+        assert await get_account(accounts, "0") == Account("0", 1000)
+        await accounts.close()
+
+    asyncio.run(run())
+
+
+def test_reads_do_not_wait_for_writes(store: Gated) -> None:
+    async def run() -> None:
+        accounts = GroupCommit(store)
+        write = deposit(accounts, "0", 1)
+        await store.has_begun()
+        assert await asyncio.wait_for(accounts.get("0"), 30) == Account("0", 1000)
+        store.gate.release()
+        await _outcomes(write)
+        assert await accounts.get("0") == Account("0", 1001)
+        await accounts.close()
+
+    asyncio.run(run())
+
+
+def test_close_finishes_accepted_transactions_and_refuses_others(store: Gated) -> None:
+    async def run() -> None:
+        accounts = GroupCommit(store, max_batch=2)
+        accepted = [deposit(accounts, "0", 1) for _ in range(5)]
+        closing = asyncio.ensure_future(accounts.close())
+        await store.has_begun()
+        with pytest.raises(StoreUnavailable, match="it was closed"):
+            deposit(accounts, "0", 1)
+        with pytest.raises(StoreUnavailable, match="it was closed"):
+            accounts.get("0")
+        store.gate.release(3)
+        assert (await _outcomes(*accepted))[-1] == Account("0", 1005)
+        await asyncio.wait_for(closing, 30)
+
+    asyncio.run(run())
+
+
+def test_close_ends_all_threads(store: Gated) -> None:
+    def threads() -> list[str]:
+        return [one.name for one in threading.enumerate() if one.name.startswith("store")]
+
+    async def run() -> None:
+        accounts = GroupCommit(store)
+        store.gate.release()
+        await _outcomes(deposit(accounts, "0", 1), get_account(accounts, "0"))
+        assert len(threads()) == 2
+        await accounts.close()
+        assert threads() == []
+
+    asyncio.run(run())
+
+
+@pytest.fixture
+def pool() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(16) as pool:
+        yield pool
+
+
+def _first_and_waiting(
+    store: Gated, accounts: ThreadedGroupCommit, pool: ThreadPoolExecutor, *calls: tuple[str, int]
+) -> list["Future[Account]"]:
+    """Start a deposit of 1 whose commit waits at the gate, then let a thread for each call wait behind it, in order."""
+    futures = [pool.submit(deposit, accounts, "0", 1)]
+    assert store.began.acquire(timeout=30)
+    for number, amount in calls:
+        waiting = len(accounts._waiting)
+        futures.append(pool.submit(deposit, accounts, number, amount))
+        until(lambda waiting=waiting: len(accounts._waiting) > waiting)  # type: ignore[misc]
+    return futures
+
+
+def test_threads_during_a_commit_share_the_next_one(store: Gated, pool: ThreadPoolExecutor) -> None:
+    accounts = ThreadedGroupCommit(store)
+    calls = _first_and_waiting(store, accounts, pool, ("0", 2), ("unknown", 3), ("0", 4))
+    store.gate.release(2)
+    assert [calls[n].result(30) for n in (0, 1, 3)] == [Account("0", 1001), Account("0", 1003), Account("0", 1007)]
+    assert isinstance(calls[2].exception(30), AccountNotFound)
+    assert store.batches == [["1.00"], ["2.00", "3.00", "4.00"]]
+
+
+def test_batches_of_threads_are_bounded_and_a_follower_leads_the_next(store: Gated, pool: ThreadPoolExecutor) -> None:
+    accounts = ThreadedGroupCommit(store, max_batch=2)
+    calls = _first_and_waiting(store, accounts, pool, *[("0", 1)] * 5)
+    store.gate.release(4)
+    assert [call.result(30).balance for call in calls] == [1001, 1002, 1003, 1004, 1005, 1006]
+    assert [len(batch) for batch in store.batches] == [1, 2, 2, 1]
+
+
+def test_failed_commit_fails_each_of_its_threads(store: Gated, pool: ThreadPoolExecutor) -> None:
+    accounts = ThreadedGroupCommit(store)
+    calls = _first_and_waiting(store, accounts, pool, ("0", 2), ("0", 4))
+    store.failures = [StoreUnavailable("x", "it failed")]
+    store.gate.release(3)
+    assert [type(call.exception(30)) for call in calls].count(StoreUnavailable) == 1
+    assert sum(1 for call in calls if call.exception(30) is None) == 2
+    assert deposit(accounts, "0", 8).balance == 1014
+
+
+def test_interrupted_leader_leaves_followers_an_unknown_outcome(store: Gated, pool: ThreadPoolExecutor) -> None:
+    class Interrupted(Gated):
+        def execute_batch(self, transactions: Sequence[Transaction], /) -> Sequence[Account | AtmError]:
+            outcomes = super().execute_batch(transactions)
+            if len(transactions) > 1:
+                raise KeyboardInterrupt
+            return outcomes
+
+    interrupted = Interrupted(store._accounts)
+    accounts = ThreadedGroupCommit(interrupted)
+    calls = _first_and_waiting(interrupted, accounts, pool, ("0", 2), ("0", 4))
+    interrupted.gate.release(3)
+    assert calls[0].result(30) == Account("0", 1001)
+    assert isinstance(calls[1].exception(30), KeyboardInterrupt)
+    assert isinstance(calls[2].exception(30), OutcomeUnknown)
+    assert deposit(accounts, "0", 8).balance == 1015
+
+
+def test_interrupted_follower_moves_no_money(store: Gated, pool: ThreadPoolExecutor) -> None:
+    accounts = ThreadedGroupCommit(store)
+    calls = _first_and_waiting(store, accounts, pool)
+
+    main_thread = threading.get_ident()
+
+    def interrupt_the_main_thread() -> None:
+        until(lambda: len(accounts._waiting) == 1)
+        signal.pthread_kill(main_thread, signal.SIGINT)
+
+    interrupter = pool.submit(interrupt_the_main_thread)
+    with pytest.raises(KeyboardInterrupt):
+        deposit(accounts, "0", 2)
+    interrupter.result(30)
+    store.gate.release(2)
+    assert calls[0].result(30) == Account("0", 1001)
+    assert pool.submit(deposit, accounts, "0", 4).result(30) == Account("0", 1005)
+
+
+def test_threads_over_the_bound_are_refused(store: Gated, pool: ThreadPoolExecutor) -> None:
+    accounts = ThreadedGroupCommit(store, max_waiting=2)
+    calls = _first_and_waiting(store, accounts, pool, ("0", 2), ("0", 4))
+    with pytest.raises(Overloaded):
+        deposit(accounts, "0", 8)
+    store.gate.release(2)
+    assert calls[-1].result(30) == Account("0", 1007)
+
+
+def test_close_waits_for_accepted_threads_and_refuses_others(store: Gated, pool: ThreadPoolExecutor) -> None:
+    accounts = ThreadedGroupCommit(store)
+    calls = _first_and_waiting(store, accounts, pool, ("0", 2))
+    assert get_account(accounts, "0") == Account("0", 1000)
+    closing = pool.submit(accounts.close)
+    until(lambda: accounts._closed)
+    with pytest.raises(StoreUnavailable, match="it was closed"):
+        deposit(accounts, "0", 4)
+    store.gate.release(2)
+    assert calls[-1].result(30) == Account("0", 1003)
+    closing.result(30)
+
+
+def test_threads_are_all_answered_under_stress() -> None:
+    assert unanswered_calls(rounds=5) == 0

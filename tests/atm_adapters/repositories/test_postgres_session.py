@@ -1,0 +1,152 @@
+"""PostgresSession: connections, retries, outages and error translation, tested through the repository."""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from types import SimpleNamespace
+from typing import cast
+
+import psycopg
+import pytest
+from psycopg import sql
+from support.postgres import Postgres
+from support.postgres_failures import count_sessions, once_available, terminate_connections
+from support.proxy import Proxy
+from support.waiting import until
+from tenacity import RetryCallState
+
+from atm_adapters.bootstrap import open_store
+from atm_adapters.repositories.postgres import PostgresAccountRepository
+from atm_adapters.repositories.postgres_session import _PAUSE, is_in_doubt
+from atm_core import Account, OutcomeUnknown, StoreUnavailable, deposit, get_account
+
+OPENING = [Account("0", 1000), Account("1", 1000)]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"), [("", ("5", "read-write")), ("&connect_timeout=7&target_session_attrs=any", ("7", "any"))]
+)
+def test_options_of_the_url_override_the_defaults(url: str, options: str, expected: tuple[str, str]) -> None:
+    with (
+        closing(PostgresAccountRepository(url + options)) as accounts,
+        accounts._session._pool.connection() as connection,
+    ):
+        used = connection.info.get_parameters()
+    assert (used["connect_timeout"], used.get("target_session_attrs", "any")) == expected
+    assert used["tcp_user_timeout"] == "10000"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://postgres:secret@127.0.0.1:1/postgres",
+        "postgresql://127.0.0.1:1/x?password=secret",
+        "postgresql://127.0.0.1:1/x?no_such_option=1&password=secret",
+        "postgresql://127.0.0.1:port/x?password=secret",
+    ],
+)
+def test_unreachable_database_is_unavailable_without_password(url: str) -> None:
+    with pytest.raises(StoreUnavailable) as failure:
+        open_store(url)
+    assert failure.value.store == url.replace("secret", "***")
+    assert failure.value.reason
+    assert "secret" not in str(failure.value)
+
+
+def test_missing_rights_are_reported(url: str) -> None:
+    with psycopg.connect(url, autocommit=True) as admin:
+        admin.execute("CREATE ROLE without_rights LOGIN")
+        try:
+            with pytest.raises(StoreUnavailable, match="permission denied for schema public"):
+                PostgresAccountRepository(url.partition("?")[0].replace("postgres@", "without_rights@"))
+        finally:
+            admin.execute("DROP ROLE without_rights")
+
+
+def test_serialization_failures_are_retried(url: str) -> None:
+    serializable = f"{url}%20-cdefault_transaction_isolation%3Dserializable"
+    with closing(PostgresAccountRepository(serializable, OPENING)) as accounts, ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda _: deposit(accounts, "0", "0.01"), range(400)))
+        assert get_account(accounts, "0").balance == 1004
+
+
+def test_retries_of_serialization_failures_end(url: str) -> None:
+    with closing(PostgresAccountRepository(url, OPENING, retry_timeout=0.2)) as accounts:
+        with psycopg.connect(url) as admin:
+            admin.execute(
+                "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql"
+                " AS $$BEGIN RAISE 'again' USING ERRCODE = '40001'; END$$"
+            )
+            admin.execute("CREATE TRIGGER fail BEFORE INSERT ON journal FOR EACH ROW EXECUTE FUNCTION fail()")
+        with pytest.raises(StoreUnavailable, match="again"):
+            deposit(accounts, "0", 1)
+        assert get_account(accounts, "0").balance == 1000
+
+
+@pytest.mark.parametrize(("code", "in_doubt"), [("40003", True), ("40001", False), ("23514", False)])
+def test_error_code_decides_whether_a_commit_is_in_doubt(url: str, code: str, in_doubt: bool) -> None:
+    with psycopg.connect(url) as connection, pytest.raises(psycopg.Error) as error:
+        connection.execute(sql.SQL("DO $$BEGIN RAISE 'x' USING ERRCODE = {}; END$$").format(code))
+    assert error.value.sqlstate == code
+    assert is_in_doubt(error.value) == in_doubt
+
+
+def test_pauses_are_random_growing_and_bounded() -> None:
+    def pauses(attempt: int) -> list[float]:
+        return [_PAUSE(cast(RetryCallState, SimpleNamespace(attempt_number=attempt))) for _ in range(100)]
+
+    assert len(set(pauses(1))) > 1
+    assert max(pauses(1)) < max(pauses(10_000)) <= 0.5
+
+
+def test_lost_connections_are_replaced(postgres: Postgres, url: str) -> None:
+    with closing(PostgresAccountRepository(url, OPENING)) as accounts:
+        for expected in range(1001, 1006):
+            terminate_connections(postgres)
+            assert deposit(accounts, "0", 1, f"key-{expected}").balance == expected
+            terminate_connections(postgres)
+            assert get_account(accounts, "0").balance == expected
+
+
+def test_connection_to_a_former_primary_is_closed(url: str) -> None:
+    with closing(PostgresAccountRepository(url, OPENING)) as accounts:
+        accounts._session._pool.wait()  # until the pool has its one connection, which the deposit then uses
+        with accounts._session._pool.connection() as connection:
+            connection.execute("SET default_transaction_read_only = on")  # as on a standby
+            session = connection.info.backend_pid
+        assert deposit(accounts, "0", 1).balance == 1001
+        with psycopg.connect(url, autocommit=True) as admin:
+            until(lambda: not admin.execute("SELECT FROM pg_stat_activity WHERE pid = %s", (session,)).fetchall())
+
+
+def test_callers_during_an_outage_share_one_deadline(proxied_url: str, postgres_proxy: Proxy) -> None:
+    with closing(PostgresAccountRepository(proxied_url, OPENING, retry_timeout=1.0)) as accounts:
+        postgres_proxy.cut_at(b"SELECT balance", "before", and_stay_away=True)
+        began = time.monotonic()
+        refused = 0
+        while time.monotonic() - began < 4.0:
+            with pytest.raises(StoreUnavailable):
+                get_account(accounts, "0")
+            refused += 1
+        assert refused > 20
+        postgres_proxy.come_back()
+        came_back = time.monotonic()
+        assert once_available(lambda: get_account(accounts, "0")).balance == 1000
+        assert time.monotonic() - came_back < 2.5, "a pool that gave up pauses for longer"
+
+
+def test_close_aborts_a_hanging_commit_as_an_unknown_outcome(
+    own_postgres: Postgres, toggle_missing_standby: Callable[[], None]
+) -> None:
+    accounts = PostgresAccountRepository(own_postgres.url, OPENING)
+    with ThreadPoolExecutor(1) as thread:
+        toggle_missing_standby()
+        answer = thread.submit(deposit, accounts, "0", 1)
+        until(lambda: count_sessions(own_postgres.url, "wait_event = 'SyncRep'") == 1)
+        accounts.close()
+        try:
+            with pytest.raises(OutcomeUnknown):
+                answer.result(30)
+        finally:
+            toggle_missing_standby()

@@ -1,0 +1,43 @@
+"""The ``atm`` command, run in a process of its own."""
+
+import subprocess
+from pathlib import Path
+
+from support.server import ATM
+
+
+class Atm:
+    """Runs commands in a folder, with an environment that a test may change."""
+
+    def __init__(self, environment: dict[str, str], folder: Path) -> None:
+        self.environment = environment
+        self.folder = folder
+
+    def __call__(self, *arguments: str) -> tuple[int, str, str]:
+        """Return the exit code, the standard output and the standard error."""
+        done = subprocess.run(  # noqa: S603 - our own command
+            [ATM, *arguments], capture_output=True, text=True, timeout=60, env=self.environment, cwd=self.folder
+        )
+        assert "Traceback" not in done.stderr
+        return done.returncode, done.stdout, done.stderr
+
+    def assert_fails(self, command: str, exit_code: int, message: str) -> None:
+        """Check that a command prints only an error that contains the message, and moves no money."""
+        code, output, error = self(*command.split())
+        assert (code, output) == (exit_code, "")
+        assert message in " ".join(error.replace("│", " ").split())
+        assert self("balance", "0")[1] == "1000.00\n"
+
+    def with_full_disk(self, *arguments: str) -> tuple[int, str]:
+        """Return the exit code and the standard error of a command whose output cannot be written."""
+        with Path("/dev/full").open("w") as full:
+            done = subprocess.run(  # noqa: S603 - our own command
+                [ATM, *arguments],
+                stdout=full,
+                stderr=subprocess.PIPE,
+                text=True,
+                timeout=60,
+                env=self.environment,
+                cwd=self.folder,
+            )
+        return done.returncode, done.stderr

@@ -1,0 +1,41 @@
+"""Every error class of the project, and an example of each."""
+
+from typing import Final
+
+from atm_adapters.wire.errors import InvalidBody, UnknownRefusal, UnknownStore
+from atm_core import (
+    MAX_MONEY,
+    AccountAlreadyExists,
+    AccountNotFound,
+    AtmError,
+    BalanceOutOfRange,
+    IdempotencyKeyReused,
+    InvalidAccountNumber,
+    InvalidAmount,
+    InvalidIdempotencyKey,
+    OutcomeUnknown,
+    Overloaded,
+    StoreUnavailable,
+)
+
+EXAMPLES: Final[tuple[AtmError, ...]] = (
+    InvalidAmount("0.001", "must be in whole cents"),
+    InvalidAccountNumber("a b", "must be shorter"),
+    InvalidIdempotencyKey("\n", "must be printable"),
+    AccountNotFound("9"),
+    AccountAlreadyExists("0"),
+    BalanceOutOfRange("0", MAX_MONEY),
+    IdempotencyKeyReused("0", 'a "quoted" key'),
+    StoreUnavailable("/secret/path", "the secret disk is full"),
+    Overloaded(10_000),
+    OutcomeUnknown("/secret/path", "the secret disk failed", "Read the balance."),
+    InvalidBody("#/amount", "it has no amount", '{"amount": 1}'),
+    UnknownStore("mysql://h/db", "Use a file path."),
+    UnknownRefusal("Account 0 is frozen."),
+)
+
+
+def project_errors(base: type[AtmError] = AtmError) -> set[type[AtmError]]:
+    """Return the subclasses of an error class at all levels, without those that tests define."""
+    subclasses = {each for subclass in base.__subclasses__() for each in {subclass, *project_errors(subclass)}}
+    return {each for each in subclasses if each.__module__.startswith(("atm_core.", "atm_adapters."))}
