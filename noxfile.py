@@ -23,9 +23,10 @@ def install(session: nox.Session, *groups: str) -> None:
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
-    """Run the tests in two processes, on every Python that is installed."""
+    """Run the tests, except reliability, in two processes, on every Python that is installed."""
     install(session, "test")
-    session.run("pytest", "--numprocesses", "2", "--dist", "worksteal", *session.posargs)
+    run = ["pytest", "--numprocesses", "2", "--dist", "worksteal"]
+    session.run(*run, *(session.posargs or ["--ignore", "tests/reliability"]))
 
 
 @nox.session
