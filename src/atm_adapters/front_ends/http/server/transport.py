@@ -15,6 +15,7 @@ class CoalescingTransport:
         self._transport = transport
         self._loop = loop
         self._unsent: list[bytes] = []
+        self._has_ended = False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
@@ -24,6 +25,13 @@ class CoalescingTransport:
         if not self._unsent:
             self._loop.call_soon(self._send)
         self._unsent.append(data)
+
+    def write_eof(self) -> None:
+        """Send what was written, then tell the client that nothing follows. Later writes are ignored."""
+        self._send()
+        self._has_ended = True
+        if not self._transport.is_closing() and self._transport.can_write_eof():
+            self._transport.write_eof()
 
     def is_closing(self) -> bool:
         """Return whether the transport is closing."""
@@ -36,5 +44,5 @@ class CoalescingTransport:
 
     def _send(self) -> None:
         unsent, self._unsent = self._unsent, []
-        if unsent and not self._transport.is_closing():
+        if unsent and not self._has_ended and not self._transport.is_closing():
             self._transport.write(b"".join(unsent))

@@ -30,6 +30,9 @@ class RecordingTransport(asyncio.Transport):
         self.sent.append(bytes(data))
         self.has_sent.set()
 
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        pass
+
     def is_closing(self) -> bool:
         return self.closed
 
