@@ -42,8 +42,9 @@ class InMemoryAccountRepository(BatchRepository):
         with self._lock:
             outcomes, entries = decide(transactions, self._accounts, self._recorded)
             for entry in entries:
-                if entry.transaction.key is not None:
-                    self._recorded[entry.transaction.account_number, entry.transaction.key] = entry
+                transaction = entry.transaction
+                if transaction.key is not None:
+                    self._recorded[transaction.account_number, transaction.key] = entry
                     if len(self._recorded) > self._remembered_keys:
                         self._recorded.popitem(last=False)
         return outcomes
