@@ -9,13 +9,16 @@ from uuid import uuid4
 import httpx
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, stop_after_delay, wait_random_exponential
 
+from atm_adapters.repositories.bounded_http import MAX_ANSWER_BYTES, BoundedClient, UnusableAnswer
 from atm_adapters.wire.exact_json import decode_account
 from atm_adapters.wire.loopback import is_loopback
 from atm_adapters.wire.problem_document import decode_problem
+from atm_adapters.wire.untrusted_text import printable
 from atm_core import Account, AtmError, IdempotencyKeyReused, OutcomeUnknown, Overloaded, StoreUnavailable, Transaction
 
 # Idle connections are closed before uvicorn closes them, which could be in the middle of the next request.
 _LIMITS: Final = httpx.Limits(max_connections=64, keepalive_expiry=4.0)
+_MAX_DESCRIPTION_BYTES: Final = 1024 * 1024  # of the server's OpenAPI document
 _URL_HELP: Final = "its URL should be like http://127.0.0.1:8000"
 
 
@@ -38,7 +41,7 @@ class _AttemptFailed(Exception):
 
     def __init__(self, reason: str, *, in_doubt: bool) -> None:
         super().__init__(reason)
-        self.reason = reason
+        self.reason = printable(reason)
         self.in_doubt = in_doubt
 
 
@@ -53,8 +56,8 @@ class RemoteAccountRepository:
     :param name: the store's name in error messages, without a password.
     :param retry_timeout: seconds during which a request is repeated after its answer was lost, and while a
         server that answered before is unreachable. A lost request is repeated at least once.
-    :param timeout: seconds within which a part of the answer must arrive. PostgreSQL behind the server may take
-        half of them.
+    :param timeout: seconds for one attempt, from connecting to the last byte of the answer. PostgreSQL behind the
+        server may take half of them.
     :raises StoreUnavailable: if the URL cannot be that of a server.
     """
 
@@ -68,7 +71,7 @@ class RemoteAccountRepository:
             self._name = name or str(address.copy_with(userinfo=b""))
             if address.scheme not in ("http", "https") or not 0 < (address.port or 80) < 65536:
                 raise StoreUnavailable(self._name, _URL_HELP)
-            self._http = httpx.Client(
+            self._http = BoundedClient(
                 base_url=address.copy_with(userinfo=b""),  # httpx logs this URL
                 auth=(address.username, address.password) if address.userinfo else None,
                 timeout=timeout,
@@ -157,7 +160,7 @@ class RemoteAccountRepository:
         :raises StoreUnavailable: if the document does not name it.
         """
         if not self._supports_keys:
-            document = self._exchange("GET", "openapi.json")
+            document = self._exchange("GET", "openapi.json", max_bytes=_MAX_DESCRIPTION_BYTES)
             if document.is_server_error:
                 raise _AttemptFailed(f"it answered {document.status_code}", in_doubt=False)
             if b"Idempotency-Key" not in document.content:
@@ -186,13 +189,15 @@ class RemoteAccountRepository:
             raise StoreUnavailable(self._name, reason)
         raise _AttemptFailed(reason, in_doubt=True)
 
-    def _exchange(self, method: str, path: str, body: _Members = None, headers: _Members = None) -> httpx.Response:
+    def _exchange(
+        self, method: str, path: str, body: _Members = None, headers: _Members = None, max_bytes: int = MAX_ANSWER_BYTES
+    ) -> httpx.Response:
         """Send a request, and return the answer with any status.
 
-        :raises _AttemptFailed: if there is no answer.
+        :raises _AttemptFailed: if there is no answer, or none that can be used.
         """
         try:
-            answer = self._http.request(method, path, json=body, headers=headers)
+            answer = self._http.exchange(method, path, json=body, headers=headers, max_bytes=max_bytes)
         except httpx.PoolTimeout as error:
             raise _AttemptFailed("all connections to it are busy", in_doubt=False) from error
         except (httpx.ConnectError, httpx.ConnectTimeout, UnicodeError) as error:
@@ -200,6 +205,8 @@ class RemoteAccountRepository:
             raise _AttemptFailed(f"no server answers there ({error}){advice}", in_doubt=False) from error
         except httpx.RequestError as error:
             raise _AttemptFailed(f"it gave no answer ({error})", in_doubt=True) from error
+        except UnusableAnswer as error:
+            raise _AttemptFailed(str(error), in_doubt=True) from error
         except RuntimeError as error:  # raised by httpx for a closed client
             raise StoreUnavailable(self._name, "it was closed") from error
         self._was_reached = True
@@ -208,8 +215,8 @@ class RemoteAccountRepository:
     def _error_of(self, answer: httpx.Response) -> AtmError | _AttemptFailed:
         """Return the error that an unsuccessful answer stands for."""
         error = decode_problem(answer.content)
-        detail = answer.reason_phrase if error is None else str(error)
-        reason = f"it answered {answer.status_code}, {' '.join(detail.split()).rstrip('.')}"
+        detail = str(error or answer.reason_phrase or "an unknown status").rstrip(".")
+        reason = f"it answered {answer.status_code}, {detail}"
         if isinstance(error, StoreUnavailable | Overloaded) or answer.status_code == HTTPStatus.REQUEST_TIMEOUT:
             return _AttemptFailed(reason, in_doubt=False)
         if answer.is_server_error:  # perhaps from a proxy that lost the server's answer

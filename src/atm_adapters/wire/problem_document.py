@@ -14,6 +14,7 @@ import msgspec
 
 from atm_adapters.wire.error_responses import response_for
 from atm_adapters.wire.errors import InvalidBody, UnknownRefusal
+from atm_adapters.wire.untrusted_text import printable
 from atm_core import AtmError, InvalidAmount, OutcomeUnknown, StoreUnavailable
 
 PROBLEM_JSON: Final = "application/problem+json"
@@ -48,7 +49,7 @@ def http_problem_document(status: int, detail: str) -> dict[str, Any]:
 
 
 def decode_problem(body: bytes) -> AtmError | None:
-    """Rebuild the error that a problem document describes.
+    """Rebuild the error that a problem document describes. Its texts are escaped so that they can be printed.
 
     :returns: the error, :class:`UnknownRefusal` if its code is unknown here or its facts are incomplete, or
         None if the body is not a problem document of this API.
@@ -63,9 +64,9 @@ def decode_problem(body: bytes) -> AtmError | None:
         if members["type"] == f"{_TYPE_PREFIX}{getattr(error_class, 'code', None)}":
             try:
                 return error_class(**_arguments(error_class, members))
-            except (msgspec.ValidationError, TypeError):
+            except (msgspec.ValidationError, TypeError, RecursionError):
                 break
-    return UnknownRefusal(str(members.get("detail", "The server gave no reason.")))
+    return UnknownRefusal(printable(str(members.get("detail", "The server gave no reason."))))
 
 
 def _members(type_: str, title: str, status: int, detail: str) -> dict[str, Any]:
@@ -81,9 +82,21 @@ def _facts(error: AtmError) -> dict[str, object]:
 def _arguments(error_class: type[AtmError], members: dict[str, Any]) -> dict[str, object]:
     hints = get_type_hints(error_class.__init__)
     return {
-        name: None if hints.get(name) is object else msgspec.convert(members.get(name), hints.get(name, Any))
+        name: None if hints.get(name) is object else msgspec.convert(_escaped(members.get(name)), hints.get(name, Any))
         for name in signature(error_class).parameters
     }
+
+
+def _escaped(value: Any) -> Any:
+    """Return a decoded JSON value with every text in it escaped by :func:`printable`."""
+    match value:
+        case str():
+            return printable(value)
+        case list():
+            return [_escaped(each) for each in value]
+        case dict():
+            return {printable(name): _escaped(each) for name, each in value.items()}
+    return value
 
 
 def _subclasses(error_class: type[AtmError]) -> Iterator[type[AtmError]]:

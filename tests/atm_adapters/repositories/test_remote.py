@@ -307,7 +307,14 @@ class LosesFirstAnswer(BaseHTTPRequestHandler):
 
 @pytest.mark.parametrize(
     ("description", "then", "deposits"),
-    [(b"{}", 200, 1), (b"Idempotency-Key", 429, 2), (b"Idempotency-Key", 401, 2), (b"Idempotency-Key", 404, 2)],
+    [
+        (b"{}", 200, 1),
+        (b"Idempotency-Key", 429, 2),
+        (b"Idempotency-Key", 401, 2),
+        (b"Idempotency-Key".rjust(1_000_000), 404, 2),
+        (b"Idempotency-Key".rjust(2_000_000), 404, 1),  # more than the client reads
+    ],
+    ids=["without keys", "429", "401", "404", "too long"],
 )
 def test_refusal_after_a_lost_answer_leaves_the_outcome_unknown(description: bytes, then: int, deposits: int) -> None:
     LosesFirstAnswer.description, LosesFirstAnswer.then, LosesFirstAnswer.deposits = description, then, 0

@@ -158,6 +158,27 @@ def test_problem_of_http_itself_is_no_error_of_the_core() -> None:
     assert decode_problem(encode(members)) is None
 
 
+class LimitsReached(AtmError):
+    """A refusal whose facts are nested."""
+
+    code = "test-limits-reached"
+    limits: dict[str, list[str]]
+
+    def __str__(self) -> str:
+        return f"Limits reached: {', '.join(self.limits)}."
+
+
+@given(st.text())
+def test_every_text_of_an_error_is_printable(text: str) -> None:
+    members = {"type": f"urn:mini-atm:error:{LimitsReached.code}", "limits": {text: [text]}}
+    error = decode_problem(json.dumps(members).encode())
+    assert isinstance(error, LimitsReached)
+    ((name, (value,)),) = error.limits.items()
+    assert name == value
+    assert value.isprintable()
+    assert (value == text) is text.isprintable()
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda values: st.lists(values) | st.dictionaries(st.text(), values),
@@ -172,7 +193,7 @@ def test_any_members_give_an_error(code: str, members: dict[str, object]) -> Non
     error = decode_problem(json.dumps({"type": f"urn:mini-atm:error:{code}", **members}).encode())
     assert error is not None
     assert error.code in (code, UnknownRefusal.code)
-    assert isinstance(str(error), str)
+    assert str(error).isprintable()
 
 
 @given(st.binary() | st.builds(lambda text: json.dumps({"type": text}).encode(), st.text()))

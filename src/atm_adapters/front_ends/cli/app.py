@@ -152,8 +152,13 @@ def errors_reported() -> Iterator[None]:
 
 
 def fail(message: str, exit_code: int) -> NoReturn:
-    """Print a message to standard error, and exit."""
-    typer.echo(f"atm: {message}", err=True)
+    """Print a message to standard error, and exit.
+
+    :param message: may contain text from a server or a store, so characters that are not printable are escaped.
+    """
+    from atm_adapters.wire.untrusted_text import printable
+
+    typer.echo(f"atm: {printable(message)}", err=True)
     raise typer.Exit(exit_code) from None
 
 

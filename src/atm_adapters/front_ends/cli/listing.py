@@ -10,6 +10,7 @@ from itertools import chain
 from typing import TypeAlias
 
 from atm_adapters.wire.exact_json import encode, encode_account
+from atm_adapters.wire.untrusted_text import printable
 from atm_core import Account, AuditedAccount
 from atm_core.money import MAX_MONEY, exact_sum
 from atm_core.ports import ListableStore
@@ -95,15 +96,16 @@ def audit_report(accounts: int, entries: int, wrong: Sequence[AuditedAccount]) -
 
 def _finding(account: AuditedAccount) -> str:
     entries = _counted(account.entries, "journal entry")
+    number = printable(account.account_number)  # a damaged store may hold any text
     if account.balance is None:
-        return f"Account {account.account_number} does not exist, but has {entries}.\n"
+        return f"Account {number} does not exist, but has {entries}.\n"
     if account.balance == account.expected:
         comparison = "which matches the amounts in its journal"
     else:
         comparison = f"but its opening balance and {entries} add up to {account.expected}"
     at = account.first_mismatch
     where = "" if at is None else f" The first journal entry with a wrong balance is {at}."
-    return f"Account {account.account_number}: its balance is {account.balance}, {comparison}.{where}\n"
+    return f"Account {number}: its balance is {account.balance}, {comparison}.{where}\n"
 
 
 def _counted(number: int, noun: str) -> str:
@@ -118,4 +120,4 @@ def audit_document(accounts: int, entries: int, wrong: Iterable[AuditedAccount])
     The expected balance is a string, because in a damaged journal it may have more digits than a double holds.
     """
     found = [{**account._asdict(), "expected": str(account.expected)} for account in wrong]
-    yield encode({"accounts": accounts, "entries": entries, "wrong": found}).decode() + "\n"
+    yield printable(encode({"accounts": accounts, "entries": entries, "wrong": found}).decode()) + "\n"
