@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from errno import ENOSPC
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import Annotated, Any, Final, NoReturn, TypeVar
 
 import typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup
@@ -17,6 +17,12 @@ from atm_core.ports import Store
 
 MONEY, STORES, SERVERS = "Accounts and money", "Stores", "Servers"  # panels of commands in the help
 
+
+_ACCOUNT: Final = "ACCOUNT"
+_NO_HYPHEN: Final = (
+    "An account number that begins with a hyphen cannot be used on the command line. "
+    "Use the HTTP API or the library for such an account."
+)
 
 _CommandT = TypeVar("_CommandT", bound=Callable[..., Any])
 
@@ -47,6 +53,13 @@ class _Command(_WithoutTypes, TyperCommand):
         # As a short option, -h would also be found in the amount "-5h".
         parser._long_opt["-h"] = parser._short_opt.pop("-h")
         return parser
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        # A script that passes --help as an account number must not take the help for a completed transaction.
+        if any(param.metavar == _ACCOUNT for param in self.params):
+            for option in set(args[:-1]) & set(ctx.help_option_names):
+                ctx.fail(f"{option} must be the last argument. {_NO_HYPHEN}")
+        return super().parse_args(ctx, args)
 
 
 class _App(typer.Typer):
@@ -90,7 +103,22 @@ Exit codes:
 """,
 )
 
-AccountNumber = Annotated[str, typer.Argument(help=f"{ACCOUNT_NUMBER_RULE}.", metavar="ACCOUNT", show_default=False)]
+
+def _without_hyphen(account_number: str) -> str:
+    if account_number.startswith("-"):
+        raise typer.BadParameter(f"{account_number!a} is not an option of this command. {_NO_HYPHEN}")
+    return account_number
+
+
+AccountNumber = Annotated[
+    str,
+    typer.Argument(
+        help=f"{ACCOUNT_NUMBER_RULE}. The first is not a hyphen.",
+        metavar=_ACCOUNT,
+        callback=_without_hyphen,
+        show_default=False,
+    ),
+]
 Amount = Annotated[
     str,
     typer.Argument(help="In the currency's major unit, such as 100 or 10.25.", metavar="AMOUNT", show_default=False),

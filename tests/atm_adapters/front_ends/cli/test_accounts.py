@@ -49,6 +49,10 @@ def test_key_moves_money_once(atm: Atm) -> None:
         ("deposit 9 -5", 2, "must be positive"),
         ("deposit 0 -5h", 2, "atm: The amount '-5h' is not a plain decimal number"),
         ("open 2 --balance x", 2, "is not a plain decimal number"),
+        ("deposit -5 1", 2, "'-5' is not an option of this command. An account number that begins with a hyphen"),
+        ("withdraw --jsn 0 1", 2, "'--jsn' is not an option of this command."),
+        ("balance -- -5", 2, "Use the HTTP API or the library for such an account."),
+        ("open -- --help", 2, "Use the HTTP API or the library for such an account."),
         ("balance a.b", 2, "atm: The account number 'a.b' must be a string of 1 to 64 characters"),
         ("deposit 0 1 --key é", 2, "atm: The idempotency key"),
         ("deposit 0", 2, "Missing argument 'AMOUNT'"),
@@ -61,6 +65,21 @@ def test_key_moves_money_once(atm: Atm) -> None:
 )
 def test_refused_command_explains_and_moves_no_money(atm: Atm, command: str, code: int, message: str) -> None:
     atm.assert_fails(command, code, message)
+
+
+@pytest.mark.parametrize(
+    "command", ["deposit --help 5", "withdraw -h 5", "balance --help 5", "open --help --balance 5", "deposit -- -h 5"]
+)
+def test_account_number_is_not_taken_for_the_help_option(atm: Atm, command: str) -> None:
+    atm.assert_fails(command, 2, "must be the last argument. An account number that begins with a hyphen cannot be")
+
+
+@pytest.mark.parametrize("command", ["deposit --help", "deposit 0 -h", "deposit 0 5 --help", "serve --help --port 1"])
+def test_help_option_at_the_end_prints_help(atm: Atm, command: str) -> None:
+    code, output, error = atm(*command.split())
+    assert (code, error) == (0, "")
+    assert "Usage: atm" in output
+    assert atm("balance", "0")[1] == "1000.00\n"
 
 
 def test_unknown_account_error_names_the_command_that_lists_accounts(atm: Atm) -> None:
