@@ -155,6 +155,14 @@ class OutcomeUnknown(AtmError):
     reason: str
     advice: str = OF_TRANSACTION
 
+    @staticmethod
+    def repeat_with(key: str) -> str:
+        """Return the advice for a transaction with this idempotency key."""
+        return (
+            f"It is not known whether the money moved. Repeat the transaction with the idempotency key {key!r}: "
+            "it is applied at most once."
+        )
+
     def __str__(self) -> str:
         return f"The store {self.store} failed while it committed ({self.reason}). {self.advice}"
 

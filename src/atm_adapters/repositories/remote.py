@@ -107,8 +107,7 @@ class RemoteAccountRepository:
                 number,
                 body={"amount": str(transaction.amount)},
                 headers={"Idempotency-Key": f'"{escaped}"'},
-                advice="It is not known whether the money moved. Repeat the transaction with the idempotency key "
-                f"{key!r}: it is applied at most once.",
+                advice=OutcomeUnknown.repeat_with(key),
             )
         )
 

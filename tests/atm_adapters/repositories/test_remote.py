@@ -330,14 +330,15 @@ def test_refusal_after_a_lost_answer_leaves_the_outcome_unknown(description: byt
     assert LosesFirstAnswer.deposits == deposits
 
 
-def test_interrupted_deposit_reports_unknown_outcome_and_key(proxy: Proxy) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_interrupted_deposit_reports_unknown_outcome_and_key(proxy: Proxy, number: int) -> None:
     proxy.cut_at(b"/deposit", "before", and_stay_away=True)
     store = f"http://127.0.0.1:{proxy.port}"
     with subprocess.Popen(  # noqa: S603 - the project's own command
         [ATM, "deposit", "0", "1", "--store", store], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as command:
         until(proxy.has_cut)
-        command.send_signal(signal.SIGINT)
+        command.send_signal(number)
         output, message = command.communicate(timeout=60)
     assert (command.returncode, output) == (4, "")
     assert "it was interrupted" in message

@@ -4,7 +4,17 @@ from typing import Annotated
 
 import typer
 
-from atm_adapters.front_ends.cli.app import MONEY, AccountNumber, Amount, Key, StoreUrl, app, echo, opened
+from atm_adapters.front_ends.cli.app import (
+    MONEY,
+    AccountNumber,
+    Amount,
+    Key,
+    StoreUrl,
+    app,
+    echo,
+    opened,
+    opened_for_change,
+)
 from atm_core import Account, use_cases
 
 AsJson = Annotated[bool, typer.Option("--json", help='Print {"account_number": ..., "balance": ...}.')]
@@ -30,7 +40,7 @@ def deposit(
 
     Example: `atm deposit 0 100 --key salary-2026-11`
     """
-    with opened(store) as accounts:
+    with opened_for_change(store) as accounts:
         _print(use_cases.deposit(accounts, account_number, amount, key), as_json=as_json)
 
 
@@ -42,7 +52,7 @@ def withdraw(
 
     Example: `atm withdraw 0 50.25`
     """
-    with opened(store) as accounts:
+    with opened_for_change(store) as accounts:
         _print(use_cases.withdraw(accounts, account_number, amount, key), as_json=as_json)
 
 
@@ -57,7 +67,7 @@ def open_account(
 
     Example: `atm open 42 --balance 5`
     """
-    with opened(store) as accounts:
+    with opened_for_change(store) as accounts:
         _print(use_cases.open_account(accounts, account_number, balance), as_json=as_json)
 
 

@@ -99,7 +99,8 @@ Exit codes:
 - 1: a check failed, or the output could not be written
 - 2: wrong usage, or an invalid amount or account number
 - 3: refused: unknown account, account exists already, idempotency key reused, balance out of range
-- 4: the store or the server is unavailable
+- 4: the store or the server is unavailable, or the outcome is unknown: the message says what to do
+- 130: interrupted before the store was called
 """,
 )
 
@@ -125,7 +126,10 @@ Amount = Annotated[
 ]
 Key = Annotated[
     str | None,
-    typer.Option(help="Idempotency key. Repeating the command with the same key moves no money.", metavar="KEY"),
+    typer.Option(
+        help="Idempotency key. Repeating the command with the same key moves no money. The default is a random key.",
+        metavar="KEY",
+    ),
 ]
 StoreUrl = Annotated[
     str | None,
@@ -166,6 +170,15 @@ def opened(url: str | None, *, must_exist: bool = False) -> Iterator[Store]:
         except AccountNotFound as error:
             error.add_note(f"To list the accounts: atm accounts{_store_option(url)}")
             raise
+
+
+@contextmanager
+def opened_for_change(url: str | None) -> Iterator[Store]:
+    """Open the store for one change, whose interruption is reported to the user as an unknown outcome."""
+    from atm_adapters.front_ends.cli.interrupts import InterruptibleStore
+
+    with opened(url) as store:
+        yield InterruptibleStore(store, redact_url(url or default_store_url()))
 
 
 @contextmanager

@@ -1,0 +1,64 @@
+"""Ctrl-C and SIGTERM while a command changes an account.
+
+Before the store is called, they end the command, and nothing was changed. During the call they make the outcome
+unknown. After it they are ignored, so that the answer is printed.
+"""
+
+import signal
+from collections.abc import Callable
+
+from atm_core import Account, OutcomeUnknown, Transaction
+from atm_core.ports import Store
+
+
+class InterruptibleStore(Store):
+    """A store for one change. If the change is interrupted, ``OutcomeUnknown`` names the key to repeat it with.
+
+    A transaction without a key gets one.
+
+    :param name: the store's name in error messages, without a password.
+    """
+
+    def __init__(self, store: Store, name: str) -> None:
+        self._store = store
+        self._name = name
+
+    def get(self, account_number: str, /) -> Account:
+        return self._store.get(account_number)
+
+    def add(self, account: Account, /) -> Account:
+        return self._run(lambda: self._store.add(account), OutcomeUnknown.OF_OPENING)
+
+    def execute(self, transaction: Transaction, /) -> Account:
+        from uuid import uuid4
+
+        key = transaction.key or uuid4().hex
+        keyed = Transaction(transaction.account_number, transaction.kind, transaction.amount, key)
+        return self._run(lambda: self._store.execute(keyed), OutcomeUnknown.repeat_with(key))
+
+    def close(self) -> None:
+        self._store.close()
+
+    def _run(self, call: Callable[[], Account], advice: str) -> Account:
+        """Call the store, and replace the advice of an unknown outcome.
+
+        :raises OutcomeUnknown: if a signal interrupts the call, or if the call raises it.
+        """
+        is_under_way = True
+
+        def interrupt(*_: object) -> None:
+            if is_under_way:
+                raise KeyboardInterrupt
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) != signal.SIG_IGN:  # as nohup and shells set it for background jobs
+                signal.signal(number, interrupt)
+        try:
+            try:
+                return call()
+            finally:  # without a call before it, so a second signal cannot come in between
+                is_under_way = False
+        except KeyboardInterrupt as error:
+            raise OutcomeUnknown(self._name, "it was interrupted", advice) from error
+        except OutcomeUnknown as error:
+            raise OutcomeUnknown(error.store, error.reason, advice) from error
