@@ -57,7 +57,7 @@ def serve(
         typer.Option(
             envvar="ATM_ALLOW_HOST",
             metavar="NAME",
-            help="Accept this host name, such as that of a proxy, on a loopback address, too. Repeatable.",
+            help="Accept requests for this host name, such as that of a proxy. Repeatable.",
         ),
     ] = [],  # noqa: B006 - Typer's convention; the list is not changed
     allow_origin: Annotated[

@@ -48,8 +48,8 @@ def create_app(
 
     :param accounts: the accounts to serve. The caller must close them. None means the default store
         (``ATM_STORE``, or the file in the user data folder), which the application opens and closes.
-    :param allowed_hosts: host names that a server on the loopback interface accepts in addition to loopback
-        names. None means the names in ``ATM_ALLOW_HOST``, separated by spaces.
+    :param allowed_hosts: host names that are accepted in addition to IP addresses and loopback names. None means
+        the names in ``ATM_ALLOW_HOST``, separated by spaces.
     :param allowed_origins: origins, such as ``https://example.org``, whose web pages may move money. None
         means the origins in ``ATM_ALLOW_ORIGIN``, separated by spaces.
     :raises UnknownStore: if ``ATM_STORE`` is not a store URL.

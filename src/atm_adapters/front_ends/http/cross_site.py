@@ -3,21 +3,25 @@
 A page can send requests to a server on its visitor's machine or network, with a body and without a preflight.
 Browsers state the source of a request in headers that a page cannot change (``Sec-Fetch-Site``,
 https://www.w3.org/TR/fetch-metadata/, and ``Origin``, RFC 6454). A page can also let its own host name resolve to
-127.0.0.1 (DNS rebinding), which makes it "same-site". A server on the loopback interface therefore accepts only
-loopback names as Host.
+the server's address (DNS rebinding), which makes it "same-origin". The server therefore accepts as Host only IP
+addresses, which a page cannot rebind, loopback names, and names that the operator allows.
 """
 
 import re
 from collections.abc import Awaitable, Callable, Collection
 from functools import lru_cache
 from http import HTTPStatus
-from typing import Any
+from ipaddress import ip_address
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from litestar import Request
 from litestar.exceptions import HTTPException
 
 from atm_adapters.wire.loopback import is_loopback
+
+MAX_HOST_LENGTH: Final = 300
+"""A name has at most 253 characters (RFC 1035). Longer values are refused before they reach a cache."""
 
 _ONLY_READS = {"GET", "HEAD", "OPTIONS"}
 _ORIGIN = re.compile(r"https?://[a-z0-9.:\[\]-]+", re.ASCII)
@@ -60,12 +64,17 @@ def refuse_cross_site(
 ) -> Callable[[Request[Any, Any, Any]], Awaitable[None]]:
     """Return a function that Litestar calls before each request, and that raises for requests from other sites.
 
-    :param allowed_hosts: host names, without a port, that a server on the loopback interface accepts in
-        addition to loopback names.
+    :param allowed_hosts: host names, without a port, that are accepted in addition to IP addresses, loopback names
+        and the address that the server states for itself.
     :param allowed_origins: origins whose pages may move money, as :func:`normalize_origin` returns them.
     """
     hosts = {name.lower() for name in allowed_hosts}
     origins = set(allowed_origins)
+
+    @lru_cache(1024)
+    def is_accepted(host: str, server: str) -> bool:
+        name = _without_port(host)
+        return name in hosts or name == server or is_loopback(name) or _is_ip_address(name)
 
     async def refuse(request: Request[Any, Any, Any]) -> None:
         scope = request.scope
@@ -82,11 +91,9 @@ def refuse_cross_site(
 
         if host is None:
             raise InvalidHostHeader
-        server = scope["server"]
-        if server and is_loopback(server[0]):
-            host_name = _without_port(host)
-            if not is_loopback(host_name) and host_name not in hosts:
-                raise HostNotAllowed
+        # The server states its own address. With uvicorn this is an IP address, with test clients a name.
+        if len(host) > MAX_HOST_LENGTH or not is_accepted(host, scope["server"][0] if scope["server"] else ""):
+            raise HostNotAllowed
 
         if scope["method"] in _ONLY_READS or origin in origins:
             return
@@ -100,9 +107,16 @@ def refuse_cross_site(
     return refuse
 
 
-@lru_cache(1024)
 def _without_port(host: str) -> str:
     try:
         return urlsplit(f"//{host}").hostname or ""
     except ValueError:  # such as [::1
         return host
+
+
+def _is_ip_address(name: str) -> bool:
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True

@@ -11,7 +11,11 @@ from threading import Thread
 
 import httpx
 import pytest
+from litestar.testing import TestClient
 from support.server import Server, running_server
+
+from atm_adapters.bootstrap import open_async_store
+from atm_adapters.front_ends.http.app import create_app
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +63,16 @@ def test_requests_from_own_pages_and_from_programs_are_accepted(server: Server) 
 
 
 @pytest.mark.parametrize(
-    "host", ["evil.example", "evil.example:8000", "127.0.0.1.evil.example", "localhost.evil", "[::1"]
+    "host",
+    [
+        "evil.example",
+        "evil.example:8000",
+        "127.0.0.1.evil.example",
+        "localhost.evil",
+        "[::1",
+        "127.1",
+        "x" * 291 + ".localhost",
+    ],
 )
 def test_foreign_host_on_loopback_is_refused_even_for_reads(server: Server, host: str) -> None:
     before = balance(server)
@@ -71,10 +84,35 @@ def test_foreign_host_on_loopback_is_refused_even_for_reads(server: Server, host
 
 
 @pytest.mark.parametrize(
-    "host", ["localhost", "LOCALHOST:80", "127.0.0.1:1", "127.8.8.8", "[::1]:8000", "atm.localhost"]
+    "host",
+    [
+        "localhost",
+        "LOCALHOST:80",
+        "127.0.0.1:1",
+        "127.8.8.8",
+        "[::1]:8000",
+        "atm.localhost",
+        "192.0.2.1",
+        "[2001:db8::1]",
+    ],
 )
-def test_loopback_names_are_accepted_as_host(server: Server, host: str) -> None:
+def test_loopback_names_and_addresses_are_accepted_as_host(server: Server, host: str) -> None:
     assert deposit(server, Host=host).status_code == 200
+
+
+def test_foreign_host_is_refused_on_an_address_off_loopback() -> None:
+    app = create_app(open_async_store("memory:"), allowed_hosts=["atm.example"])
+    hosts = ["192.0.2.1:8000", "atm.example", "localhost", "192.0.2.2", "evil.example", "evil.example:8000"]
+    with TestClient(app, base_url="http://192.0.2.1:8000") as client:  # the server's address is the host of the URL
+        answers = [client.post("/accounts/0/deposit", json={"amount": 1}, headers={"Host": host}) for host in hosts]
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 200, 400, 400]
+
+
+def test_name_that_the_server_listens_on_is_accepted_as_host(tmp_path: Path) -> None:
+    with running_server("memory:", tmp_path, "--host", "127.1") as server:  # a name for Python's ipaddress module
+        own = f"http://127.0.0.1:{server.host_and_port[1]}/accounts/0/balance"
+        assert httpx.get(own, headers={"Host": "127.1"}).status_code == 200
+        assert httpx.get(own, headers={"Host": "127.2"}).status_code == 400
 
 
 def test_operator_can_allow_hosts_and_origins(tmp_path: Path) -> None:

@@ -46,6 +46,7 @@ def run(
     """Serve a store over HTTP until SIGINT or SIGTERM, then finish the requests under way.
 
     :param store: URL of the store, as for :func:`~atm_adapters.bootstrap.open_store`.
+    :param host: the address or the name to listen on. The name is accepted as ``Host``.
     :param port: 0 takes a free one.
     :param log_level: name of a level of ``logging``, in lower case.
     :param log_format: ``console`` for people, ``json`` for programs.
@@ -57,7 +58,7 @@ def run(
     # Workers are new processes and read these variables.
     os.environ |= {
         "ATM_STORE": store,
-        "ATM_ALLOW_HOST": " ".join(allowed_hosts),
+        "ATM_ALLOW_HOST": " ".join([host, *allowed_hosts]),
         "ATM_ALLOW_ORIGIN": " ".join(allowed_origins),
     }
     with _folder_for_metrics(workers), _listen(host, port) as listener:
