@@ -62,7 +62,8 @@ _ACCOUNT_NUMBERS = [
     (b"%20", 422), (b"a%20b", 422), (b"0%0a", 422), (b"0%0d%0aX:%20y", 422), (b"%00", 422), (b"0%00", 422),
     (b"%D9%A0", 422), (b"%EF%BC%90", 422), (b"%ff", 422), (b"%C3%A9", 422), (b"0.", 422), (b"0;x=1", 422),
     (b"0,1", 422), (b"+0", 422), (b"0%2B1", 422), (b"'%20OR%201=1--", 422), (b"$0", 422), (b"0:1", 422), (b"~", 422),
-    (b"x" * 65, 422), (b"x" * 5_000, 422), (b"2", 404), (b"01", 404), (b"00", 404), (b"-0", 404), (b"O", 404),
+    (b"x" * 65, 422), (b"x" * 900, 422), (b"x" * 5_000, 404),
+    (b"2", 404), (b"01", 404), (b"00", 404), (b"-0", 404), (b"O", 404),
     (b"zero", 404), (b"x" * 64, 404), (b"0x0", 404), (b"0_", 404),
 ]  # fmt: skip
 
@@ -88,6 +89,8 @@ _PATHS = [
     b"/accounts/0/%64eposi",
     b"/accounts/0/deposit%00", b"/accounts/0/deposit%20", b"/accounts/0/deposit;x",
     b"/accounts/../accounts/0/deposit",
+    b"/accounts/0/deposit/", b"//accounts/0/deposit", b"/accounts//0/deposit", b"/accounts/0%2Fdeposit",
+    b"/accounts/0/deposit%2f",
     b"/.env", b"/../../etc/passwd", b"/%2e%2e/%2e%2e/etc/passwd", b"/admin", b"/deposit",
 ]  # fmt: skip
 

@@ -17,11 +17,11 @@ from litestar.params import FromPath
 from litestar.response import File, Redirect
 
 from atm_adapters.bootstrap import open_async_store
+from atm_adapters.front_ends.http.boundary import Boundary
 from atm_adapters.front_ends.http.cross_site import normalize_origin, refuse_cross_site
 from atm_adapters.front_ends.http.health import health_routes
 from atm_adapters.front_ends.http.openapi import DESCRIPTION, SCHEMAS
 from atm_adapters.front_ends.http.problems import MetricsNotInstalled, answer_problem
-from atm_adapters.front_ends.http.request_id import RequestIds
 from atm_adapters.front_ends.http.routes import account_routes
 from atm_adapters.front_ends.http.tracing import tracing_plugins
 from atm_core import Account, AccountRepository, AtmError
@@ -99,7 +99,7 @@ def create_app(
         ),
     )
     app.openapi_schema.components.schemas = SCHEMAS
-    app.asgi_handler = RequestIds(app.asgi_handler)  # Litestar's middleware does not see unknown paths
+    app.asgi_handler = Boundary(app.asgi_handler)  # Litestar's middleware does not see unknown paths
     return app
 
 

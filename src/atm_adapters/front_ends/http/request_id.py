@@ -2,35 +2,24 @@
 
 import logging
 import re
-from collections.abc import Awaitable
 from contextvars import ContextVar
 from secrets import token_hex
+from typing import Final
 
-from litestar.types import ASGIApp, Message, Receive, Scope, Send
+from litestar.types import Scope
 
-_HEADER = b"x-request-id"
+HEADER: Final = b"x-request-id"
+
 _WELL_FORMED = re.compile(rb"[A-Za-z0-9._-]{1,128}")  # no characters that could forge log lines
 
 _current: ContextVar[bytes] = ContextVar("request_id", default=b"-")
 
 
-class RequestIds:
-    """Middleware that assigns an id to each request and adds it to the answer. It wraps the whole application."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one request."""
-        request_id = _client_id(scope) or token_hex(16).encode()
-        _current.set(request_id)
-
-        def send_with_id(message: Message) -> Awaitable[None]:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], (_HEADER, request_id)]
-            return send(message)
-
-        await self._app(scope, receive, send_with_id)
+def begin_request(scope: Scope) -> bytes:
+    """Return the id of a request, and set it for the log lines of the current task."""
+    request_id = _client_id(scope) or token_hex(16).encode()
+    _current.set(request_id)
+    return request_id
 
 
 class RequestIdFilter(logging.Filter):
@@ -45,6 +34,6 @@ class RequestIdFilter(logging.Filter):
 def _client_id(scope: Scope) -> bytes | None:
     """Return the client's id if it is well-formed."""
     for name, value in scope["headers"]:
-        if name == _HEADER:
+        if name == HEADER:
             return value if _WELL_FORMED.fullmatch(value) else None
     return None

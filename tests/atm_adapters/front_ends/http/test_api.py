@@ -5,6 +5,7 @@ import re
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPResponse
 from typing import Any
 
 import httpx
@@ -201,10 +202,28 @@ def test_wrong_method_is_405_with_the_allowed_methods(
     [
         "/account", "/accounts/0", "/accounts/0/transfer", "/favicon.ico", "/a/b/c/d/e",
         "/docs/assets/%00", "/docs/assets/" + "x" * 300, "/docs/assets/swagger-ui.css/x", "/docs/assets/..%2fcore.py",
+        "/" + "x" * 60_000,
     ],
 )  # fmt: skip
 def test_unknown_path_is_404(client: httpx.Client, path: str) -> None:
     assert_problem(client.get(path), 404)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/metrics/", "//metrics", "/metrics//", "/metrics%2f", "/%2Fmetrics", "/docs/", "/health/live/",
+        "/health//ready", "/health%2fready", "/openapi.json/", "/accounts/0/balance/", "/accounts//0/balance",
+        "/accounts/0%2Fbalance", "//accounts/0/balance", "//",
+    ],
+)  # fmt: skip
+def test_path_that_is_not_canonical_is_404(server: Server, path: str) -> None:
+    with socket.create_connection(server.host_and_port, timeout=30) as connection:  # a client would change the path
+        connection.sendall(b"GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n" % path.encode())
+        answer = HTTPResponse(connection)
+        answer.begin()
+        assert (answer.status, answer.headers["content-type"]) == (404, "application/problem+json")
+        assert json.loads(answer.read())["type"] == "about:blank"
 
 
 def test_root_redirects_a_browser_to_the_docs(client: httpx.Client) -> None:

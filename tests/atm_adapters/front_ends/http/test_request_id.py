@@ -13,6 +13,12 @@ import httpx
 import pytest
 from support.server import Server, running_server
 
+SECURITY_HEADERS = {
+    "Content-Security-Policy": "frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
@@ -56,9 +62,13 @@ def test_missing_or_malformed_request_id_is_replaced(server: Server, request_id:
         ("OPTIONS", "/accounts/0/deposit", 204),
     ],
 )
-def test_every_response_has_the_request_id(server: Server, method: str, path: str, status: int) -> None:
+def test_every_response_has_the_request_id_and_forbids_framing(
+    server: Server, method: str, path: str, status: int
+) -> None:
     answer = httpx.request(method, f"{server.address}{path}", headers={"X-Request-ID": "mine"})
     assert (answer.status_code, answer.headers.get_list("x-request-id")) == (status, ["mine"])
+    for name, value in SECURITY_HEADERS.items():
+        assert answer.headers.get_list(name) == [value]
 
 
 def test_concurrent_requests_keep_their_ids(server: Server) -> None:

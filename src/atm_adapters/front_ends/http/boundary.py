@@ -1,0 +1,53 @@
+"""The middleware around the whole application. It also sees requests that match no route.
+
+Litestar serves ``/metrics/``, ``//metrics`` and ``/metrics%2F`` like ``/metrics``. A proxy's rule for ``/metrics``
+would not protect them, so only the canonical form of a path is served.
+"""
+
+from collections.abc import Awaitable
+from typing import Final
+
+from litestar.types import ASGIApp, Message, Receive, Scope, Send
+
+from atm_adapters.front_ends.http.request_id import HEADER, begin_request
+
+MAX_PATH_BYTES: Final = 1024
+"""The longest path of the API has 211. Litestar caches 1,024 paths, so long ones must not reach it."""
+
+_NO_ROUTE: Final = "/-"
+_SECURITY_HEADERS: Final = (
+    (b"content-security-policy", b"frame-ancestors 'none'"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+)
+
+
+class Boundary:
+    """Gives each request an id, lets only canonical paths match a route, and adds headers to each answer."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        request_id = begin_request(scope)
+        if not _is_canonical(scope["raw_path"]):
+            scope["path"] = _NO_ROUTE
+
+        def send_with_headers(message: Message) -> Awaitable[None]:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (HEADER, request_id), *_SECURITY_HEADERS]
+            return send(message)
+
+        await self._app(scope, receive, send_with_headers)
+
+
+def _is_canonical(path: bytes) -> bool:
+    """Return whether a path, as sent, has no trailing, double or encoded slash and is not too long."""
+    return (
+        path.startswith(b"/")
+        and (not path.endswith(b"/") or path == b"/")
+        and b"//" not in path
+        and b"%2f" not in path.lower()
+        and len(path) <= MAX_PATH_BYTES
+    )
