@@ -3,24 +3,17 @@
 import os
 from collections.abc import AsyncIterator, Awaitable, Collection
 from contextlib import asynccontextmanager
-from importlib.metadata import version
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import litestar_offline_docs
-from litestar import Litestar, MediaType, Request, get
+from litestar import Litestar, get
 from litestar.config.cors import CORSConfig
-from litestar.exceptions import HTTPException, NotFoundException
-from litestar.openapi import OpenAPIConfig
-from litestar.openapi.plugins import SwaggerRenderPlugin
-from litestar.params import FromPath
-from litestar.response import File, Redirect
+from litestar.exceptions import HTTPException
 
 from atm_adapters.bootstrap import open_async_store
 from atm_adapters.front_ends.http.boundary import Boundary
 from atm_adapters.front_ends.http.cross_site import normalize_origin, refuse_cross_site
+from atm_adapters.front_ends.http.docs import docs_routes
 from atm_adapters.front_ends.http.health import health_routes
-from atm_adapters.front_ends.http.openapi import DESCRIPTION, SCHEMAS
 from atm_adapters.front_ends.http.problems import MetricsNotInstalled, answer_problem
 from atm_adapters.front_ends.http.routes import account_routes
 from atm_adapters.front_ends.http.tracing import tracing_plugins
@@ -28,14 +21,6 @@ from atm_core import Account, AccountRepository, AtmError
 
 if TYPE_CHECKING:
     from atm_adapters.front_ends.http.metrics import Metrics
-
-DOCS_PATH = "/docs"
-_DOCS_ASSETS = f"{DOCS_PATH}/assets"
-_SWAGGER_FILES = {
-    "swagger-ui-bundle.js": "text/javascript",
-    "swagger-ui-standalone-preset.js": "text/javascript",
-    "swagger-ui.css": "text/css",
-}
 
 
 def create_app(
@@ -75,59 +60,25 @@ def create_app(
 
         lifespan.append(closing)
 
+    routes = [*account_routes(accounts), *health_routes(accounts)]
     app = Litestar(
-        route_handlers=[
-            *account_routes(accounts),
-            *health_routes(accounts),
-            redirect_to_docs,
-            openapi_json,
-            docs_asset,
-            *([metrics_not_installed] if metrics is None else []),
-        ],
+        route_handlers=[*routes, *docs_routes(routes), *([metrics_not_installed] if metrics is None else [])],
         plugins=[*([] if metrics is None else [metrics]), *tracing_plugins()],
         before_request=refuse_cross_site(allowed_hosts, allowed_origins),
         cors_config=_cors(allowed_origins) if allowed_origins else None,
         lifespan=lifespan,
         exception_handlers={AtmError: answer_problem, HTTPException: answer_problem, Exception: answer_problem},
         logging_config=None,  # the caller configures logging
-        openapi_config=OpenAPIConfig(
-            title="Mini-ATM",
-            version=version("mini-atm"),
-            description=DESCRIPTION,
-            path=DOCS_PATH,
-            render_plugins=[_swagger_from_here()],
-        ),
+        openapi_config=None,  # its router would answer unknown paths below /docs with HTML
     )
-    app.openapi_schema.components.schemas = SCHEMAS
     app.asgi_handler = Boundary(app.asgi_handler)  # Litestar's middleware does not see unknown paths
     return app
-
-
-@get("/", include_in_schema=False, sync_to_thread=False)
-def redirect_to_docs() -> Redirect:
-    """Redirect to the docs."""
-    return Redirect(DOCS_PATH)
-
-
-@get("/openapi.json", media_type=MediaType.JSON, include_in_schema=False, sync_to_thread=False)
-def openapi_json(request: Request[Any, Any, Any]) -> dict[str, Any]:
-    """Return the OpenAPI document."""
-    return request.app.openapi_schema.to_schema()
 
 
 @get("/metrics", include_in_schema=False, sync_to_thread=False)
 def metrics_not_installed() -> None:
     """Say which package to install."""
     raise MetricsNotInstalled
-
-
-@get(f"{_DOCS_ASSETS}/{{name:str}}", include_in_schema=False, sync_to_thread=False)
-def docs_asset(name: FromPath[str]) -> File:
-    """Return a file that the docs page loads, and no other file."""
-    if name not in _SWAGGER_FILES:
-        raise NotFoundException
-    path = Path(litestar_offline_docs.__file__).parent / "static" / name
-    return File(path, content_disposition_type="inline", media_type=_SWAGGER_FILES[name])
 
 
 def _cors(allowed_origins: list[str]) -> CORSConfig:
@@ -146,14 +97,3 @@ def _metrics() -> "Metrics | None":
     except ImportError:  # prometheus-client is not installed
         return None
     return Metrics()
-
-
-def _swagger_from_here() -> SwaggerRenderPlugin:
-    """Return Swagger UI with its files served by this application, so that it works offline."""
-    return SwaggerRenderPlugin(
-        path="/",
-        js_url=f"{_DOCS_ASSETS}/swagger-ui-bundle.js",
-        css_url=f"{_DOCS_ASSETS}/swagger-ui.css",
-        standalone_preset_js_url=f"{_DOCS_ASSETS}/swagger-ui-standalone-preset.js",
-        favicon="<link rel='icon' href='data:,'>",
-    )

@@ -17,7 +17,8 @@ from pythonjsonlogger.json import JsonFormatter
 from uvicorn.supervisors import Multiprocess
 
 from atm_adapters.bootstrap import open_store, redact_url
-from atm_adapters.front_ends.http.app import DOCS_PATH, create_app
+from atm_adapters.front_ends.http.app import create_app
+from atm_adapters.front_ends.http.docs import DOCS_PATH
 from atm_adapters.front_ends.http.request_id import RequestIdFilter
 from atm_adapters.front_ends.http.server.protocol import LimitedHttpProtocol
 
