@@ -9,17 +9,33 @@ from collections.abc import Awaitable
 from contextlib import suppress
 from http import HTTPStatus
 from pathlib import Path
-from time import perf_counter
-from typing import NamedTuple
+from time import monotonic, perf_counter
+from typing import Final, NamedTuple
 
+from litestar import get
 from litestar.config.app import AppConfig
+from litestar.handlers import HTTPRouteHandler
 from litestar.plugins import InitPlugin
-from litestar.plugins.prometheus import PrometheusConfig, PrometheusController, PrometheusMiddleware
+from litestar.plugins.prometheus import PrometheusConfig, PrometheusMiddleware
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
-from prometheus_client import Counter, Gauge, Histogram
-from prometheus_client.multiprocess import mark_process_dead
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    REGISTRY,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+)
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
+from atm_adapters.front_ends.http.docs import FixedResponse
 from atm_adapters.front_ends.http.problems import problem_code
+
+RENDER_SECONDS: Final = 1.0
+"""For how long the rendered metrics are served again."""
+
+_FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client's own name for it
 
 _batch_size = Histogram(
     "atm_commit_batch_size", "Transactions that shared a commit.", buckets=[2**power for power in range(11)]
@@ -110,7 +126,7 @@ class Metrics(InitPlugin):
         _forget_dead_workers()
         app_config.middleware.append(_REQUESTS.middleware)
         app_config.after_exception.append(_count_refusal)
-        app_config.route_handlers.append(_MetricsRoute)
+        app_config.route_handlers.append(_metrics_route())
         return app_config
 
     def waiting(self, transactions: int, /) -> None:
@@ -121,8 +137,27 @@ class Metrics(InitPlugin):
         _commit_seconds.observe(seconds)
 
 
-class _MetricsRoute(PrometheusController):
-    include_in_schema = False
+def _metrics_route() -> HTTPRouteHandler:
+    """Return a route handler that renders the metrics at most once a second, because that takes milliseconds."""
+    rendered, render_at = FixedResponse(b"", b""), 0.0
+
+    @get("/metrics", include_in_schema=False)
+    async def metrics() -> FixedResponse:
+        nonlocal rendered, render_at
+        if monotonic() >= render_at:
+            rendered = FixedResponse(generate_latest(_registry()), CONTENT_TYPE_LATEST.encode())
+            render_at = monotonic() + RENDER_SECONDS
+        return rendered
+
+    return metrics
+
+
+def _registry() -> CollectorRegistry:
+    if _FOLDER not in os.environ:
+        return REGISTRY
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    return registry
 
 
 async def _count_refusal(error: Exception, _: Scope) -> None:
@@ -131,7 +166,7 @@ async def _count_refusal(error: Exception, _: Scope) -> None:
 
 def _forget_dead_workers() -> None:
     """Delete the gauges of workers that died. Their counters stay."""
-    if folder := os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+    if folder := os.environ.get(_FOLDER):
         for file in Path(folder).glob("gauge_live*_[0-9]*.db"):
             pid = int(file.stem.rpartition("_")[2])
             try:

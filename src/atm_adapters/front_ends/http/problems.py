@@ -16,7 +16,7 @@ from atm_core import AtmError, OutcomeUnknown, StoreUnavailable
 
 logger = logging.getLogger(__name__)
 
-MAX_BODY_BYTES: Final = 64 * 1024
+MAX_BODY_BYTES: Final = 8 * 1024
 RETRY_AFTER_SECONDS: Final = 1
 
 

@@ -113,6 +113,8 @@ async def _json_and_keys(request: Request[Any, Any, Any]) -> tuple[bytes, list[s
                 raise UnsupportedMediaType
         elif name == b"idempotency-key":
             keys.append(value.decode("latin-1"))
+        elif name == b"content-length" and int(value) > MAX_BODY_BYTES:  # the server checked that it is a number
+            raise RequestEntityTooLarge
     return await _or_shutdown_error(_body(request), StoreUnavailable), keys
 
 
