@@ -13,6 +13,7 @@ import httpx
 import pytest
 from litestar.testing import TestClient
 from support.server import Server, running_server
+from support.waiting import until
 
 from atm_adapters.bootstrap import open_async_store
 from atm_adapters.front_ends.http.app import create_app
@@ -182,5 +183,7 @@ def test_page_in_a_browser_moves_no_money(server: Server, tmp_path: Path) -> Non
         )
         site.shutdown()
     assert "<title>done</title>" in done.stdout, done.stderr
-    assert "refused for account '0': Forbidden" in server.log.read_text()[logged:], "the browser sent nothing"
+    until(
+        lambda: "refused for account '0': Forbidden" in server.log.read_text()[logged:], why="the browser sent nothing"
+    )
     assert balance(server) == before

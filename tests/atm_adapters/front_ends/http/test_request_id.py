@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 from support.server import Server, running_server
+from support.waiting import until
 
 SECURITY_HEADERS = {
     "Content-Security-Policy": "frame-ancestors 'none'",
@@ -34,11 +35,13 @@ def get(server: Server, path: str, request_id: str | None = None) -> httpx.Respo
 def test_request_id_of_the_client_is_returned_and_logged(server: Server, request_id: str) -> None:
     assert get(server, "/accounts/0/balance", request_id).headers["x-request-id"] == request_id
     assert get(server, "/accounts/9/balance", request_id).headers["x-request-id"] == request_id
-    lines = [line for line in server.log.read_text().splitlines() if f" [{request_id}] " in line]
-    assert [line.partition(": ")[2] for line in lines] == [
-        "balance of account 0 checked",
-        "refused for account '9': account-not-found",
-    ]
+
+    def lines() -> list[str]:
+        log = server.log.read_text().splitlines()
+        return [line.partition(": ")[2] for line in log if f" [{request_id}] " in line]
+
+    expected = ["balance of account 0 checked", "refused for account '9': account-not-found"]
+    until(lambda: lines() == expected)
 
 
 @pytest.mark.parametrize("request_id", [None, "", "x" * 129, "a b", "a\tb", "\u00e9", "a]b", "$(id)"])
@@ -48,7 +51,7 @@ def test_missing_or_malformed_request_id_is_replaced(server: Server, request_id:
     assert len(ids) == 2
     for new in ids:
         assert re.fullmatch("[0-9a-f]{32}", new)
-        assert f"[{new}]" in server.log.read_text()
+        until(lambda new=new: f"[{new}]" in server.log.read_text())  # type: ignore[misc]
 
 
 @pytest.mark.parametrize(
@@ -80,9 +83,12 @@ def test_concurrent_requests_keep_their_ids(server: Server) -> None:
 
     with ThreadPoolExecutor(8) as clients:
         list(clients.map(refused, range(8)))
-    pairs = re.findall(r"\[id-(\d)\] .* 'mix-(\d)'", server.log.read_text())
-    assert len(pairs) == 160
-    assert all(request_id == account for request_id, account in pairs)
+
+    def pairs() -> list[tuple[str, str]]:
+        return re.findall(r"\[id-(\d)\] .* 'mix-(\d)'", server.log.read_text())
+
+    until(lambda: len(pairs()) == 160)
+    assert all(request_id == account for request_id, account in pairs())
 
 
 def test_every_line_of_a_json_log_is_an_object(tmp_path: Path) -> None:

@@ -1,13 +1,16 @@
 """Run the HTTP API on uvicorn, in one process or several."""
 
 import gc
+import logging
 import os
+import signal
 import socket
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from io import TextIOWrapper
 from tempfile import TemporaryDirectory
+from types import FrameType
 from typing import Final
 
 import uvicorn
@@ -20,6 +23,7 @@ from atm_adapters.bootstrap import open_store, redact_url
 from atm_adapters.front_ends.http.app import create_app
 from atm_adapters.front_ends.http.docs import DOCS_PATH
 from atm_adapters.front_ends.http.request_id import RequestIdFilter
+from atm_adapters.front_ends.http.server.log_queue import QueuedStderrHandler
 from atm_adapters.front_ends.http.server.protocol import LimitedHttpProtocol
 
 _METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client's own name for it
@@ -65,7 +69,7 @@ def run(
     with _folder_for_metrics(workers), _listen(host, port) as listener:
         address = f"http://{_netloc(host, listener.getsockname()[1])}"
         _print_banner(address, store)
-        config = uvicorn.Config(
+        config = _Config(
             "atm_adapters.front_ends.http.server.run:create_server_app",
             factory=True,
             workers=workers,
@@ -82,6 +86,21 @@ def run(
                 Multiprocess(config, sockets=[listener]).run()
             else:
                 uvicorn.Server(config).run(sockets=[listener])
+
+
+class _Config(uvicorn.Config):
+    """uvicorn's configuration, which configures the log of the server and of each worker."""
+
+    def configure_logging(self) -> None:
+        """Configure the log, and write what is queued before SIGTERM ends the process."""
+        super().configure_logging()
+        signal.signal(signal.SIGTERM, _flush_log_and_end)  # uvicorn raises it again after a clean shutdown
+
+
+def _flush_log_and_end(number: int, _: FrameType | None) -> None:
+    logging.shutdown()
+    signal.signal(number, signal.SIG_DFL)
+    signal.raise_signal(number)
 
 
 def create_server_app() -> Litestar:
@@ -157,7 +176,7 @@ def log_config(level: str, log_format: str) -> dict[str, object]:
                 "timestamp": True,
             },
         },
-        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": log_format, "filters": ["request_id"]}},
+        "handlers": {"stderr": {"()": QueuedStderrHandler, "formatter": log_format, "filters": ["request_id"]}},
         "loggers": {"httpx": {"level": "WARNING"}},  # httpx logs each request of a remote store at INFO
         "root": {"level": level, "handlers": ["stderr"]},
     }

@@ -100,6 +100,7 @@ def test_log_level_selects_the_lines_of_the_log(tmp_path: Path) -> None:
     with running_server("memory:", tmp_path, "--log-level", "warning") as server:
         httpx.get(f"{server.address}/accounts/0/balance")
         httpx.get(f"{server.address}/accounts/9/balance")
+        until(lambda: server.log.read_text().endswith("account-not-found\n"))
         (line,) = server.log.read_text().splitlines()
         assert " WARNING " in line
         assert line.endswith(" atm_adapters.front_ends.http.problems: refused for account '9': account-not-found")
