@@ -37,6 +37,9 @@ RENDER_SECONDS: Final = 1.0
 
 _FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client's own name for it
 
+if folder := os.environ.get(_FOLDER):  # a cleaner of temporary files may have removed it
+    Path(folder).mkdir(parents=True, exist_ok=True)
+
 _batch_size = Histogram(
     "atm_commit_batch_size", "Transactions that shared a commit.", buckets=[2**power for power in range(11)]
 )
@@ -49,6 +52,8 @@ _queue_length = Gauge(
     "atm_commit_queue_length", "Transactions that wait for the next commit.", multiprocess_mode="livesum"
 )
 _refusals = Counter("atm_refusals", "Requests answered with a problem document.", ["code"])
+# Opens this process's file of counters, so that no request fails if the folder disappears. An alert watches the code.
+_refusals.labels("store-unavailable")
 
 
 class _RequestCounter(PrometheusMiddleware):
@@ -155,6 +160,7 @@ def _metrics_route() -> HTTPRouteHandler:
 def _registry() -> CollectorRegistry:
     if _FOLDER not in os.environ:
         return REGISTRY
+    Path(os.environ[_FOLDER]).mkdir(parents=True, exist_ok=True)
     registry = CollectorRegistry()
     MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     return registry

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import socket
 import sqlite3
@@ -146,6 +147,19 @@ def test_gauges_of_a_killed_worker_disappear_and_counters_stay(two_workers: Serv
         until(lambda: len(started(two_workers)) == 4)
         until(lambda: Figures(two_workers)("atm_requests_in_progress", path=path) == 0, seconds=5)
         assert Figures(two_workers)("atm_requests_total", path=path) == 20
+
+
+def test_removed_folder_stops_neither_workers_nor_metrics(two_workers: Server, tmp_path: Path) -> None:
+    until(lambda: len(started(two_workers)) == 2)
+    (folder,) = (tmp_path / "temporary").iterdir()
+    shutil.rmtree(folder)
+    until(lambda: post(two_workers) == 200)
+    os.kill(started(two_workers)[0], signal.SIGKILL)
+    until(lambda: len(started(two_workers)) == 3)
+    assert {post(two_workers) for _ in range(20)} == {200}
+    for _ in range(10):  # each on a new connection, so either worker may answer
+        assert httpx.get(f"{two_workers.address}/metrics").status_code == 200
+    assert len(started(two_workers)) == 3
 
 
 def test_api_works_without_the_metrics_package(monkeypatch: pytest.MonkeyPatch) -> None:
