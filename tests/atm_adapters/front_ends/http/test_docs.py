@@ -1,6 +1,7 @@
 """The documents of the API cost a server little, however often and however slowly they are read."""
 
 import os
+import re
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -9,6 +10,9 @@ from pathlib import Path
 import httpx
 import pytest
 from support.server import Server, running_server
+
+MIN_SWAGGER_UI = (5, 24, 2)
+MIN_DOM_PURIFY = (3, 2, 4)
 
 
 @pytest.fixture
@@ -61,3 +65,15 @@ def test_whole_file_arrives_at_a_slow_reader(server: Server) -> None:
         for piece in answer.iter_bytes(1000):
             slow += piece
     assert slow == whole
+
+
+def test_bundled_swagger_ui_is_not_older_than_its_minimum(server: Server) -> None:
+    script = httpx.get(f"{server.address}/docs/assets/swagger-ui-bundle.js").text
+
+    def version(pattern: str) -> tuple[int, ...]:
+        match = re.search(pattern, script)
+        assert match is not None, pattern
+        return tuple(int(number) for number in match[1].split("."))
+
+    assert version(r'PACKAGE_VERSION:"([\d.]+)"') >= MIN_SWAGGER_UI
+    assert version(r'\.version="([\d.]+)",\w+\.removed=\[\]') >= MIN_DOM_PURIFY  # as DOMPurify begins
