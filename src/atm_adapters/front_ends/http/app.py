@@ -3,6 +3,7 @@
 import os
 from collections.abc import AsyncIterator, Awaitable, Collection
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 from litestar import Litestar, get
@@ -14,10 +15,12 @@ from atm_adapters.front_ends.http.boundary import Boundary
 from atm_adapters.front_ends.http.cross_site import normalize_origin, refuse_cross_site
 from atm_adapters.front_ends.http.docs import docs_routes
 from atm_adapters.front_ends.http.health import health_routes
+from atm_adapters.front_ends.http.late_store import LateStore
 from atm_adapters.front_ends.http.problems import MetricsNotInstalled, answer_problem
 from atm_adapters.front_ends.http.routes import account_routes
 from atm_adapters.front_ends.http.tracing import tracing_plugins
-from atm_core import Account, AccountRepository, AtmError
+from atm_core import Account, AccountRepository, AtmError, StoreUnavailable
+from atm_core.ports import AsyncStore
 
 if TYPE_CHECKING:
     from atm_adapters.front_ends.http.metrics import Metrics
@@ -28,6 +31,7 @@ def create_app(
     *,
     allowed_hosts: Collection[str] | None = None,
     allowed_origins: Collection[str] | None = None,
+    starts_without_store: bool = False,
 ) -> Litestar:
     """Return the application.
 
@@ -37,8 +41,9 @@ def create_app(
         the names in ``ATM_ALLOW_HOST``, separated by spaces.
     :param allowed_origins: origins, such as ``https://example.org``, whose web pages may move money. None
         means the origins in ``ATM_ALLOW_ORIGIN``, separated by spaces.
+    :param starts_without_store: if the default store cannot be opened, answer 503 and open it as soon as possible.
     :raises UnknownStore: if ``ATM_STORE`` is not a store URL.
-    :raises StoreUnavailable: if the default store cannot be opened.
+    :raises StoreUnavailable: if the default store cannot be opened, unless ``starts_without_store`` is set.
     :raises ValueError: if an allowed origin is malformed.
     """
     if allowed_hosts is None:
@@ -49,11 +54,13 @@ def create_app(
     metrics = _metrics()
     lifespan = []
     if accounts is None:
-        accounts = store = open_async_store(observer=metrics)
+        accounts = store = _open_default_store(metrics, starts_without_store)
 
         @asynccontextmanager
         async def closing(_: Litestar) -> AsyncIterator[None]:
             try:
+                if isinstance(store, LateStore):
+                    await store.start()
                 yield
             finally:
                 await store.close()
@@ -73,6 +80,16 @@ def create_app(
     )
     app.asgi_handler = Boundary(app.asgi_handler)  # Litestar's middleware does not see unknown paths
     return app
+
+
+def _open_default_store(metrics: "Metrics | None", may_be_late: bool) -> AsyncStore:
+    open_default = partial(open_async_store, observer=metrics)
+    try:
+        return open_default()
+    except StoreUnavailable as error:
+        if not may_be_late:
+            raise
+        return LateStore(open_default, error)
 
 
 @get("/metrics", include_in_schema=False, sync_to_thread=False)

@@ -1,5 +1,8 @@
 """Health checks of a running server, with stores that answer and stores that do not."""
 
+import os
+import re
+import signal
 import sqlite3
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -70,6 +73,29 @@ def test_server_without_its_database_is_live_and_not_ready(tmp_path: Path) -> No
         assert httpx.get(f"{server.address}/health/live").status_code == 200
         postgres.start()
         until(lambda: ready(server).status_code == 200)
+
+
+def test_worker_starts_without_its_database_and_finds_it_later(tmp_path: Path) -> None:
+    def workers() -> list[int]:
+        return [int(pid) for pid in re.findall(r"Started server process \[(\d+)\]", server.log.read_text())]
+
+    def statuses() -> set[int]:
+        return {httpx.get(f"{server.address}{path}", timeout=30).status_code for path in paths * 5}
+
+    paths = ["/accounts/0/balance", "/health/ready"]
+    with running_postgres() as postgres, running_server(postgres.url, tmp_path, "--workers", "2") as server:
+        until(lambda: len(workers()) == 2)
+        postgres.stop()
+        for pid in workers():
+            os.kill(pid, signal.SIGKILL)
+        until(lambda: len(workers()) == 4, seconds=60)
+        assert_not_ready(ready(server))
+        assert statuses() == {503}
+        postgres.start()
+        until(lambda: statuses() == {200})
+        assert len(workers()) == 4
+        assert server.stop() == 0
+    assert "Traceback" not in server.log.read_text()
 
 
 def test_blocked_writer_is_not_ready_although_reads_work(tmp_path: Path) -> None:

@@ -109,7 +109,8 @@ def create_server_app() -> Litestar:
     With the default settings and 128 connections, the collector made 1 % of the answers take 150 to 300 ms.
     With these it is 8 to 20 ms.
     """
-    app = create_app()
+    # run() has opened the store once. If it is away now, a worker that ends would be replaced without end.
+    app = create_app(starts_without_store=True)
     gc.collect()
     gc.freeze()  # objects made before the first request are permanent
     gc.set_threshold(10_000, 20, 20)
