@@ -218,9 +218,10 @@ class SqliteAccountRepository(BatchRepository):
         """Run the block in one write transaction, which is on disk when the block ends."""
         with self._write_lock, self._translate_errors(self._writer):
             connection = self._writer
-            # IMMEDIATE takes the write lock before the first read, so no other process can write in between.
-            connection.execute("BEGIN IMMEDIATE")
             try:
+                # IMMEDIATE takes the write lock before the first read, so no other process can write in between.
+                # Ctrl-C while it waits is raised when it has taken the lock, so it must stand in the try.
+                connection.execute("BEGIN IMMEDIATE")
                 yield connection
             except BaseException:
                 connection.rollback()

@@ -145,6 +145,42 @@ print(accounts.execute_batch(batch)[-1].balance, get_account(accounts, "0").bala
     assert output.splitlines() == ["disk I/O error", "6000.00 6000.00"]
 
 
+def test_interrupt_during_wait_for_lock_leaves_it_free(path: Path) -> None:
+    # A thread waits until the main thread is in BEGIN, sends SIGINT, and releases the lock, so that BEGIN succeeds.
+    # The exception is kept, because its traceback refers to the transaction, which would otherwise end with it.
+    program = """
+import linecache, signal, sqlite3, sys, threading, time
+from atm_adapters.repositories.sqlite import SqliteAccountRepository
+from atm_core import Account, deposit, get_account
+accounts = SqliteAccountRepository(sys.argv[1], [Account("0", 1000)])
+other = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=0, check_same_thread=False)
+other.execute("BEGIN IMMEDIATE")
+main = threading.get_ident()
+
+def interrupt():
+    give_up_at = time.monotonic() + 30
+    while time.monotonic() < give_up_at:
+        frame = sys._current_frames()[main]
+        if "BEGIN IMMEDIATE" in linecache.getline(frame.f_code.co_filename, frame.f_lineno):
+            break
+    signal.raise_signal(signal.SIGINT)
+    other.execute("ROLLBACK")
+
+thread = threading.Thread(target=interrupt)
+try:
+    thread.start()
+    deposit(accounts, "0", 100)
+except KeyboardInterrupt as error:
+    kept = error
+thread.join()
+other.execute("BEGIN IMMEDIATE")
+other.execute("ROLLBACK")
+print(type(kept).__name__, deposit(accounts, "0", 1).balance)
+"""
+    (output,) = in_processes(1, program, path)
+    assert output == "KeyboardInterrupt 1001.00"
+
+
 def test_unusable_path_is_unavailable_with_the_reason(tmp_path: Path) -> None:
     garbage = tmp_path / "garbage"
     garbage.write_bytes(b"not a database" * 300)
