@@ -21,6 +21,8 @@ _APPLICATION_ID = 0x41544D31  # "ATM1" in the file's header marks our files
 _SCHEMA_VERSION = 1
 _OLDEST_SQLITE = (3, 38, 0)  # STRICT tables need 3.37, built-in JSON functions 3.38
 
+_MAX_LOG_BYTES = 32 * 1024 * 1024
+
 _SYNCHRONOUS = ("OFF", "NORMAL", "FULL", "EXTRA")  # by their numbers in PRAGMA synchronous
 
 # Sums are in cents. STRICT, because in other tables an integer that overflows silently becomes a float.
@@ -162,6 +164,8 @@ class SqliteAccountRepository(BatchRepository):
                 # checkpoints copy a page once for several commits that changed it.
                 connection.execute("PRAGMA page_size = 1024")
                 connection.execute("PRAGMA wal_autocheckpoint = 16000")
+                # Ordinarily the log has half of this. It grows while a long read is under way, such as that of audit().
+                connection.execute(f"PRAGMA journal_size_limit = {_MAX_LOG_BYTES}")
             except BaseException:
                 connection.close()
                 raise

@@ -181,6 +181,21 @@ print(type(kept).__name__, deposit(accounts, "0", 1).balance)
     assert output == "KeyboardInterrupt 1001.00"
 
 
+def test_log_shrinks_after_a_stopped_audit(path: Path, accounts: SqliteAccountRepository) -> None:
+    log, limit = Path(f"{path}-wal"), 32 * 1024 * 1024
+    for number in range(2, 10):  # the driver reads ahead, so the audit must have many accounts left
+        open_account(accounts, str(number))
+    reading = accounts.audit()
+    next(reading)
+    for number in range(120):
+        accounts.execute_batch([Transaction("0", "deposit", 1, f"{number}-{n:0>100}") for n in range(1000)])
+    assert log.stat().st_size > limit
+    reading.close()
+    deposit(accounts, "0", 1)  # copies the log into the file
+    deposit(accounts, "0", 1)  # begins the log anew
+    assert log.stat().st_size <= limit
+
+
 def test_unusable_path_is_unavailable_with_the_reason(tmp_path: Path) -> None:
     garbage = tmp_path / "garbage"
     garbage.write_bytes(b"not a database" * 300)
