@@ -14,6 +14,7 @@ import httpx
 import pytest
 from support.evidence import Record, Rounds
 from support.server import ATM, Server, running_server
+from support.waiting import until
 
 from atm_adapters.repositories.sqlite import SqliteAccountRepository
 from atm_core import Account, Transaction
@@ -47,6 +48,13 @@ class Client:
             return False
         self._check_balance_in(answer)
         return True
+
+    def is_not_ready(self) -> bool:
+        """Return whether the server says that it is not ready."""
+        answer = self._http.get("/health/ready")
+        if answer.status_code != 200:
+            assert self._problem(answer) == "store-unavailable"
+        return answer.status_code != 200
 
     def deposit(self, key: str | None = None) -> bool:
         """Make a new deposit, or retry the one with this key, and return whether it is acknowledged."""
@@ -113,6 +121,25 @@ def read_only(path: Path) -> Iterator[None]:
 
 
 @contextmanager
+def moved(path: Path) -> Iterator[None]:
+    """Move a file or folder away, and back at the end."""
+    aside = path.with_name("aside")
+    path.rename(aside)
+    yield
+    assert not path.exists()
+    aside.rename(path)
+
+
+@contextmanager
+def replaced(path: Path) -> Iterator[None]:
+    """Replace a file by a copy, and put the original back at the end."""
+    with moved(path):
+        path.write_bytes(path.with_name("aside").read_bytes())
+        yield
+        path.unlink()
+
+
+@contextmanager
 def replaced_by_its_log(path: Path) -> Iterator[None]:
     """Move a file away, but leave its log, as if only the file had been moved after a crash."""
     aside, log = path.with_name("aside"), Path(f"{path}-wal")
@@ -121,6 +148,15 @@ def replaced_by_its_log(path: Path) -> Iterator[None]:
     yield
     log.unlink()
     aside.rename(path)
+
+
+@contextmanager
+def upgraded(path: Path) -> Iterator[None]:
+    """Give the schema a newer version, and the present one at the end."""
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("PRAGMA user_version = 2")
+        yield
+        other.execute("PRAGMA user_version = 1")
 
 
 def cut_in_half(whole: bytes) -> bytes:
@@ -141,6 +177,11 @@ TROUBLE_WHILE_SERVING: dict[str, Callable[[Path, Server], AbstractContextManager
     "cut in half": lambda path, _: overwritten(path, cut_in_half),
     "garbage": lambda path, _: overwritten(path, garbage),
     "garbage after the first page": lambda path, _: overwritten(path, garbage_after_the_first_page),
+    "replaced": lambda path, _: replaced(path),
+    "file moved": lambda path, _: moved(path),
+    "log moved": lambda path, _: moved(Path(f"{path}-wal")),
+    "folder moved": lambda path, _: moved(path.parent),
+    "schema upgraded": lambda path, _: upgraded(path),
     "locked": lambda path, _: locked(path),  # the last, because waiting for the lock takes 10 s
 }
 
@@ -187,11 +228,14 @@ def test_damaged_or_locked_file_means_503_until_it_is_restored(tmp_path: Path, r
                 while client.deposit():
                     assert client.read(), name
                 client.read()
+                client.deposit()  # a second failure must not prevent recovery
+                until(client.is_not_ready, why=name)
             assert client.read(), name
             unacknowledged = list(client.unacknowledged)
             for key in unacknowledged:
                 assert client.deposit(key), name
             assert client.read(), name
+            assert not client.is_not_ready(), name
             assert server.stop(signal.SIGINT) == 0
             log = server.log.read_text()
         assert f"The store {path} " in log
@@ -204,7 +248,7 @@ def test_damaged_or_locked_file_means_503_until_it_is_restored(tmp_path: Path, r
         counts["doubled"] += max(0, balance - client.max_balance)
     record(
         "A failing store means 503, never a wrong balance, and recovery",
-        "SQLite's file cut, overwritten, locked or out of space while a server runs",
+        "SQLite's file cut, overwritten, moved, replaced, locked or out of space while a server runs",
         {
             "kinds of trouble": len(names),
             "unacknowledged": counts["unacknowledged"],

@@ -3,6 +3,7 @@
 import json
 import os
 import sqlite3
+import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
@@ -10,6 +11,7 @@ from os import PathLike
 from os.path import isdir
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
 from atm_adapters.repositories.sql_rows import JOURNAL_ROWS, MAX_CENTS, account_from, recorded_from, unsupported_version
 from atm_core import Account, AuditedAccount, Entry, Transaction, audit, decide
@@ -22,6 +24,7 @@ _SCHEMA_VERSION = 1
 _OLDEST_SQLITE = (3, 38, 0)  # STRICT tables need 3.37, built-in JSON functions 3.38
 
 _MAX_LOG_BYTES = 32 * 1024 * 1024
+_PROBE_SECONDS = 1.0  # the shortest time between two writes of durability(), because each of them costs a sync
 
 _SYNCHRONOUS = ("OFF", "NORMAL", "FULL", "EXTRA")  # by their numbers in PRAGMA synchronous
 
@@ -54,7 +57,12 @@ class SqliteAccountRepository(BatchRepository):
     after it. The file is in WAL mode with synchronous=FULL, so answered transactions survive a power cut
     (https://sqlite.org/pragma.html#pragma_synchronous).
 
-    :param path: the file. It is created if it does not exist, but its folder is not.
+    SQLite does not notice when a file is moved, deleted or replaced while it is in use, and writes to the old one.
+    So each call compares device and inode, and raises ``StoreUnavailable`` until the file is back. For the log, only
+    ``durability`` compares them. Writes check that it exists.
+
+    :param path: the file. It is created if it does not exist, but its folder is not. It may have no second name
+        (hard link), because its log belongs to a name.
     :param initial_accounts: the accounts of a new file. An existing file is not changed.
     :param lock_timeout: seconds to wait while another process writes to the file.
     :raises StoreUnavailable: if the file cannot be used.
@@ -67,12 +75,18 @@ class SqliteAccountRepository(BatchRepository):
             self._path = Path(path).absolute()
         except OSError as error:  # the current folder was deleted
             raise StoreUnavailable(str(path), f"the current folder cannot be read ({error.strerror})") from error
+        self._file = str(self._path)
         self._lock_timeout = lock_timeout
         self._write_lock = Lock()
         self._read_lock = Lock()
+        self._next_probe = time.monotonic()
+        self._in_use: dict[str, tuple[int, int] | None] = {}  # empty until the store is prepared
         self._writer = self._connect()
         try:
+            in_use = {self._file: _identity(self._file)}
             self._prepare(initial_accounts)
+            self._log, self._shm = companions = _companions(self._file)
+            self._in_use = in_use | {name: _identity(name) for name in companions}
             # A reader with its own connection does not wait for the writer, because the file is in WAL mode.
             self._reader = self._connect()
         except BaseException:
@@ -80,13 +94,10 @@ class SqliteAccountRepository(BatchRepository):
             raise
 
     def get(self, account_number: str, /) -> Account:
-        with self._read_lock, self._translate_errors(self._reader):
-            row = self._reader.execute(
-                "SELECT balance FROM account WHERE account_number = ?", (account_number,)
-            ).fetchone()
-        if row is None:
+        rows = self._read("SELECT balance FROM account WHERE account_number = ?", account_number)
+        if not rows:
             raise AccountNotFound(account_number)
-        return account_from(account_number, row[0])
+        return account_from(account_number, rows[0][0])
 
     def add(self, account: Account, /) -> Account:
         with self._commit(advice=OutcomeUnknown.OF_OPENING) as connection:
@@ -104,16 +115,12 @@ class SqliteAccountRepository(BatchRepository):
         return outcomes
 
     def list_accounts(self, after: str, limit: int, /) -> list[Account]:
-        with self._read_lock, self._translate_errors(self._reader):
-            rows = self._reader.execute(
-                "SELECT account_number, balance FROM account WHERE account_number > ? ORDER BY account_number LIMIT ?",
-                (after, limit),
-            ).fetchall()
+        query = "SELECT account_number, balance FROM account WHERE account_number > ? ORDER BY account_number LIMIT ?"
+        rows = self._read(query, after, limit)
         return [account_from(number, balance) for number, balance in rows]
 
     def count_accounts(self) -> int:
-        with self._read_lock, self._translate_errors(self._reader):
-            (count,) = self._reader.execute("SELECT count(*) FROM account").fetchone()
+        ((count,),) = self._read("SELECT count(*) FROM account")
         return int(count)
 
     def audit(self) -> Generator[AuditedAccount, None, None]:
@@ -126,10 +133,22 @@ class SqliteAccountRepository(BatchRepository):
             yield from audit(connection.execute(JOURNAL_ROWS))
 
     def durability(self) -> Durability:
-        """Read the settings of the connection that writes. This waits for a commit under way."""
-        with self._write_lock, self._translate_errors():
-            (journal_mode,) = self._writer.execute("PRAGMA journal_mode").fetchone()
-            synchronous = _SYNCHRONOUS[self._header("synchronous")]
+        """Write to the file, at most once a second, and read the settings of the connection that writes.
+
+        :raises StoreUnavailable: if a deposit would fail, for example because the disk is full.
+        """
+        probe = time.monotonic() >= self._next_probe
+        try:
+            with self._commit() as connection:
+                self._check_in_use(self._log)
+                (journal_mode,) = connection.execute("PRAGMA journal_mode").fetchone()
+                synchronous = _SYNCHRONOUS[self._header("synchronous")]
+                if probe:  # writes the file's first page, although its content stays the same
+                    connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
+        except OutcomeUnknown as error:  # no money moves, so the advice would mislead
+            raise self._unavailable(error.reason) from error
+        if probe:
+            self._next_probe = time.monotonic() + _PROBE_SECONDS
         return Durability(
             "sqlite",
             durable=journal_mode == "wal" and synchronous in ("FULL", "EXTRA"),
@@ -146,6 +165,7 @@ class SqliteAccountRepository(BatchRepository):
         if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
             oldest = ".".join(map(str, _OLDEST_SQLITE))
             raise self._unavailable(f"it needs SQLite {oldest} or newer, and this Python has {sqlite3.sqlite_version}")
+        self._check_in_use(*self._in_use)  # first, because SQLite would create a file that was moved away
         with self._translate_errors():
             try:
                 connection = sqlite3.connect(
@@ -176,17 +196,28 @@ class SqliteAccountRepository(BatchRepository):
         if os.access(self._path, os.F_OK) and not os.access(self._path, os.W_OK):
             # The connection would stay read-only, even after the file became writable again.
             raise self._unavailable("the file is not writable")
-        log = Path(f"{os.path.realpath(self._path)}-wal")
+        log, _ = _companions(self._file)
         # In this order, because the log of a new store is created last.
-        if _size(log) > 0 and _size(self._path) == 0:
+        log_stat, stat = _stat(log), _stat(self._file)
+        if log_stat and log_stat.st_size > 0 and (stat is None or stat.st_size == 0):
             # SQLite would delete the log with answered transactions and create a new store.
             reason = f"the file is missing or empty, but its log {log} is not: restore the file, or move the log away"
             raise self._unavailable(reason)
+        if stat and stat.st_nlink > 1:
+            # Processes that open it by different names would each write a log of their own.
+            raise self._unavailable("the file has several names (hard links): delete all but one, or use a copy")
+
+    def _check_in_use(self, *names: str) -> None:
+        for name in names:
+            if _identity(name) != self._in_use[name]:
+                raise self._unavailable(_moved(name))
 
     def _prepare(self, initial_accounts: Iterable[Account]) -> None:
         with self._translate_errors():
             is_new = self._is_new()
             if not is_new:
+                if self._header("application_id") != _APPLICATION_ID:
+                    raise self._unavailable("it is a SQLite database of another application")
                 self._check_version()
             self._switch_to_wal()
         if is_new:
@@ -203,8 +234,6 @@ class SqliteAccountRepository(BatchRepository):
         return tables == 0 and self._header("application_id") == 0
 
     def _check_version(self) -> None:
-        if self._header("application_id") != _APPLICATION_ID:
-            raise self._unavailable("it is a SQLite database of another application")
         if (version := self._header("user_version")) != _SCHEMA_VERSION:
             raise self._unavailable(unsupported_version(version, _SCHEMA_VERSION))
 
@@ -216,6 +245,13 @@ class SqliteAccountRepository(BatchRepository):
         (mode,) = self._writer.execute("PRAGMA journal_mode = WAL").fetchone()
         if mode != "wal":
             raise self._unavailable(f"its journal mode is {mode}, and the file system may not support WAL")
+        self._header("user_version")  # the first read in this mode creates the log and its index
+
+    def _read(self, query: str, *parameters: object) -> list[Any]:
+        with self._read_lock, self._translate_errors(self._reader):
+            rows = self._reader.execute(query, parameters).fetchall()
+            self._check_in_use(self._file)
+        return rows
 
     @contextmanager
     def _commit(self, advice: str = OutcomeUnknown.OF_TRANSACTION) -> Iterator[sqlite3.Connection]:
@@ -226,9 +262,16 @@ class SqliteAccountRepository(BatchRepository):
                 # IMMEDIATE takes the write lock before the first read, so no other process can write in between.
                 # Ctrl-C while it waits is raised when it has taken the lock, so it must stand in the try.
                 connection.execute("BEGIN IMMEDIATE")
+                if self._in_use:
+                    self._check_in_use(self._file, self._shm)
+                    # Not the log's inode: since Linux 6.13, os.stat() makes the next sync of a file half as long again.
+                    if not os.access(self._log, os.F_OK):
+                        raise self._unavailable(_moved(self._log))
+                    self._check_version()
                 yield connection
             except BaseException:
                 connection.rollback()
+                connection.execute("PRAGMA shrink_memory")  # a damaged first page may have shown a wrong version
                 raise
             try:
                 connection.execute("COMMIT")
@@ -237,15 +280,17 @@ class SqliteAccountRepository(BatchRepository):
                     connection.rollback()
                 if _code(error) == sqlite3.SQLITE_IOERR:
                     # If the fsync failed, the commit may or may not be on disk.
-                    raise OutcomeUnknown(str(self._path), str(error), advice) from error
+                    raise OutcomeUnknown(self._file, str(error), advice) from error
                 raise
+            if self._in_use and _identity(self._file) != self._in_use[self._file]:  # moved before or after the commit
+                raise OutcomeUnknown(self._file, _moved(self._file), advice)
 
     @contextmanager
     def _translate_errors(self, connection: sqlite3.Connection | None = None) -> Iterator[None]:
         try:
             yield
         except sqlite3.Error as error:
-            if connection is not None and _code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            if connection is not None and _code(error) is not None:
                 # Drops the cached pages, so that the file can be restored while a server runs.
                 connection.execute("PRAGMA shrink_memory")
             raise self._unavailable(self._reason(error)) from error
@@ -264,7 +309,7 @@ class SqliteAccountRepository(BatchRepository):
         return str(error)
 
     def _unavailable(self, reason: str) -> StoreUnavailable:
-        return StoreUnavailable(str(self._path), reason)
+        return StoreUnavailable(self._file, reason)
 
 
 def _code(error: sqlite3.Error) -> int | None:
@@ -273,11 +318,30 @@ def _code(error: sqlite3.Error) -> int | None:
     return None if code is None else code & 0xFF
 
 
-def _size(path: Path) -> int:
+def _companions(file: str) -> tuple[str, str]:
+    """Return the names of a file's log and of the log's index, which SQLite puts beside it."""
+    file = os.path.realpath(file)
+    return f"{file}-wal", f"{file}-shm"
+
+
+def _moved(name: str) -> str:
+    return (
+        f"{name} was moved, deleted or replaced while in use: put it back, or stop every program that uses"
+        " the store, and move its -wal and -shm files away before the next start"
+    )
+
+
+def _stat(name: str) -> os.stat_result | None:
     try:
-        return path.stat().st_size
+        return os.stat(name)  # noqa: PTH116 - faster than Path.stat(), and each call needs it
     except OSError:
-        return 0
+        return None
+
+
+def _identity(name: str) -> tuple[int, int] | None:
+    """Return the device and inode that a name refers to, or None if there is no such file."""
+    stat = _stat(name)
+    return stat and (stat.st_dev, stat.st_ino)
 
 
 def _insert_accounts(connection: sqlite3.Connection, accounts: Iterable[Account]) -> int:

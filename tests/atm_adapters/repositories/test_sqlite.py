@@ -5,15 +5,26 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+from support.waiting import until
 
 from atm_adapters.repositories.sqlite import SqliteAccountRepository
-from atm_core import Account, StoreUnavailable, Transaction, deposit, get_account, open_account, withdraw
+from atm_core import (
+    Account,
+    OutcomeUnknown,
+    StoreUnavailable,
+    Transaction,
+    deposit,
+    get_account,
+    open_account,
+    withdraw,
+)
 from atm_core.ports import Durability
 
 OPENING = [Account("0", 1000), Account("1", 1000)]
@@ -89,6 +100,18 @@ def test_durability_is_read_from_the_writing_connection(accounts: SqliteAccountR
     assert accounts.durability() == Durability("sqlite", durable=False, settings=settings)
 
 
+def test_durability_writes_at_most_once_a_second(path: Path, accounts: SqliteAccountRepository) -> None:
+    log = Path(f"{path}-wal")
+    size = log.stat().st_size
+    began = time.monotonic()
+    for _ in range(100):
+        accounts.durability()
+    seconds = time.monotonic() - began
+    frame = 24 + 1024  # the header of a page in the log, and the page
+    assert 1 <= (log.stat().st_size - size) / frame <= 1 + seconds
+    until(lambda: accounts.durability().durable and log.stat().st_size >= size + 2 * frame)
+
+
 def test_reads_do_not_wait_for_a_writing_process(path: Path, accounts: SqliteAccountRepository) -> None:
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -143,6 +166,27 @@ print(accounts.execute_batch(batch)[-1].balance, get_account(accounts, "0").bala
 """
     (output,) = in_processes(1, program, path)
     assert output.splitlines() == ["disk I/O error", "6000.00 6000.00"]
+
+
+def test_durability_fails_when_writes_fail(path: Path) -> None:
+    program = """
+import resource, signal, sys
+from atm_adapters.repositories.sqlite import SqliteAccountRepository
+from atm_core import Account, StoreUnavailable
+accounts = SqliteAccountRepository(sys.argv[1], [Account("0", 1000)])
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, unlimited[1]))
+for _ in range(2):  # a failure is not remembered as a success
+    try:
+        accounts.durability()
+    except StoreUnavailable as error:
+        print(error.reason)
+resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+print(accounts.durability().durable)
+"""
+    (output,) = in_processes(1, program, path)
+    assert output.splitlines() == ["disk I/O error", "disk I/O error", "True"]
 
 
 def test_interrupt_during_wait_for_lock_leaves_it_free(path: Path) -> None:
@@ -226,6 +270,138 @@ def test_unknown_schema_version_is_refused(path: Path) -> None:
         StoreUnavailable, match="its schema has version 2, but this release of Mini-ATM supports version 1"
     ):
         SqliteAccountRepository(path)
+
+
+def test_schema_version_that_changes_while_in_use_is_refused(path: Path, accounts: SqliteAccountRepository) -> None:
+    reason = "its schema has version 2, but this release of Mini-ATM supports version 1"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA user_version = 2")
+        for call in (lambda: deposit(accounts, "0", 1), lambda: open_account(accounts, "2"), accounts.durability):
+            with pytest.raises(StoreUnavailable) as failure:
+                call()
+            assert failure.value.reason == reason
+        assert connection.execute("PRAGMA user_version").fetchone() == (2,)
+        connection.execute("PRAGMA user_version = 1")
+    assert deposit(accounts, "0", 1).balance == 1001
+
+
+def test_file_with_several_names_is_refused(path: Path, tmp_path: Path) -> None:
+    SqliteAccountRepository(path, OPENING).close()
+    second = tmp_path / "second.sqlite3"
+    second.hardlink_to(path)
+    for name in (path, second):
+        with pytest.raises(StoreUnavailable, match=r"several names \(hard links\): delete all but one"):
+            SqliteAccountRepository(name)
+    path.unlink()
+    with closing(SqliteAccountRepository(second)) as accounts:
+        assert get_account(accounts, "0").balance == 1000
+
+
+def test_store_behind_a_symbolic_link_notices_another_target(path: Path, tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        SqliteAccountRepository(tmp_path / name, OPENING).close()
+    path.symlink_to(tmp_path / "first")
+    with closing(SqliteAccountRepository(path)) as accounts:
+        assert deposit(accounts, "0", 1).balance == 1001
+        path.unlink()
+        path.symlink_to(tmp_path / "second")
+        assert_unavailable(accounts, path)
+
+
+def assert_unavailable(accounts: SqliteAccountRepository, lost: Path) -> None:
+    """Assert that writes fail like ``assert_not_ready``."""
+    assert_not_ready(accounts, lost)
+    calls: list[Callable[[], object]] = [lambda: deposit(accounts, "0", 1), lambda: open_account(accounts, "2")]
+    for call in calls:
+        with pytest.raises(StoreUnavailable, match="moved, deleted or replaced") as failure:
+            call()
+        assert failure.value.reason.startswith(f"{lost} was ")
+
+
+def assert_not_ready(accounts: SqliteAccountRepository, lost: Path) -> None:
+    """Assert that the readiness check and an audit fail, and that the reason names the lost file."""
+    for call in (accounts.durability, lambda: next(accounts.audit())):
+        with pytest.raises(StoreUnavailable, match="moved, deleted or replaced") as failure:
+            call()
+        assert failure.value.reason.startswith(f"{lost} was ")
+
+
+@pytest.mark.parametrize("suffix", ["", "-wal", "-shm"])
+def test_moved_file_is_unavailable_until_it_is_back(
+    path: Path, tmp_path: Path, accounts: SqliteAccountRepository, suffix: str
+) -> None:
+    file, aside = Path(f"{path}{suffix}"), tmp_path / "aside"
+    file.rename(aside)
+    assert_unavailable(accounts, file)
+    assert not file.exists()
+    aside.rename(file)
+    assert deposit(accounts, "0", 1).balance == 1001
+    assert accounts.durability().durable
+    assert all(finding.is_consistent for finding in accounts.audit())
+
+
+@pytest.mark.parametrize(
+    ("suffix", "refused"),
+    [("", assert_unavailable), ("-shm", assert_unavailable), ("-wal", assert_not_ready)],
+    ids=["file", "index of the log", "log"],
+)
+def test_copy_in_place_of_a_file_is_noticed(
+    path: Path,
+    tmp_path: Path,
+    accounts: SqliteAccountRepository,
+    suffix: str,
+    refused: Callable[[SqliteAccountRepository, Path], None],
+) -> None:
+    file, copy = Path(f"{path}{suffix}"), tmp_path / "copy"
+    copy.write_bytes(file.read_bytes())
+    copy.replace(file)
+    refused(accounts, file)
+
+
+def test_backup_without_write_ahead_log_can_be_used(path: Path, accounts: SqliteAccountRepository) -> None:
+    copy = path.with_name("copy")
+    deposit(accounts, "0", 1)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("VACUUM INTO ?", (str(copy),))
+    with closing(SqliteAccountRepository(copy)) as restored:
+        assert deposit(restored, "0", 1).balance == 1002
+        assert restored.durability().durable
+
+
+def test_reads_of_a_replaced_file_are_unavailable(path: Path, accounts: SqliteAccountRepository) -> None:
+    copy = path.with_name("copy")
+    copy.write_bytes(path.read_bytes())
+    copy.replace(path)
+    for read in (lambda: get_account(accounts, "0"), lambda: accounts.list_accounts("", 10), accounts.count_accounts):
+        with pytest.raises(StoreUnavailable, match="was moved, deleted or replaced while in use"):
+            read()
+
+
+def test_moved_folder_is_not_created_again(tmp_path: Path) -> None:
+    folder, moved = tmp_path / "folder", tmp_path / "moved"
+    folder.mkdir()
+    with closing(SqliteAccountRepository(folder / "accounts", OPENING)) as accounts:
+        deposit(accounts, "0", 100)
+        folder.rename(moved)
+        assert_unavailable(accounts, folder / "accounts")
+    assert not folder.exists()
+    with closing(SqliteAccountRepository(moved / "accounts")) as accounts:
+        assert get_account(accounts, "0").balance == 1100
+
+
+def test_file_moved_during_a_commit_is_an_unknown_outcome(path: Path, accounts: SqliteAccountRepository) -> None:
+    aside = path.with_name("aside")
+
+    def move_before_commit(statement: str) -> None:
+        if statement == "COMMIT":
+            path.rename(aside)
+
+    accounts._writer.set_trace_callback(move_before_commit)
+    with pytest.raises(OutcomeUnknown, match="was moved, deleted or replaced while in use"):
+        deposit(accounts, "0", 100, "key")
+    accounts._writer.set_trace_callback(None)
+    aside.rename(path)
+    assert deposit(accounts, "0", 100, "key").balance == 1100
 
 
 def test_read_only_file_is_refused_when_it_is_opened() -> None:

@@ -114,6 +114,38 @@ def test_blocked_writer_is_not_ready_although_reads_work(tmp_path: Path) -> None
         assert ready(server).status_code == 200
 
 
+def test_locked_file_is_not_ready_although_no_deposit_waits(tmp_path: Path) -> None:
+    path = tmp_path / "accounts.sqlite3"
+    with running_server(str(path), tmp_path) as server:
+        assert ready(server).status_code == 200
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            assert_not_ready(ready(server))
+        assert ready(server).status_code == 200
+
+
+def test_replaced_file_is_not_ready_and_logged(tmp_path: Path) -> None:
+    path, copy = tmp_path / "accounts.sqlite3", tmp_path / "copy"
+    with running_server(str(path), tmp_path) as server:
+        assert ready(server).status_code == 200
+        copy.write_bytes(path.read_bytes())
+        copy.replace(path)
+        answer = ready(server)
+        assert_not_ready(answer)
+        assert str(tmp_path) not in answer.text
+        assert f"{path} was moved, deleted or replaced while in use: put it back" in server.log.read_text()
+
+
+def test_newer_schema_is_not_ready_and_logged(tmp_path: Path) -> None:
+    path = tmp_path / "accounts.sqlite3"
+    with running_server(str(path), tmp_path) as server:
+        assert ready(server).status_code == 200
+        with closing(sqlite3.connect(path)) as other:
+            other.execute("PRAGMA user_version = 2")
+        assert_not_ready(ready(server))
+        assert "its schema has version 2, but this release of Mini-ATM supports version 1" in server.log.read_text()
+
+
 def test_custom_repository_is_ready_without_reporting_durability() -> None:
     class Empty:
         def get(self, account_number: str, /) -> Account:
