@@ -5,6 +5,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeVar
 
+from atm_adapters.repositories.ownership import EventLoopGuard
 from atm_core import Account, AccountRepository, Overloaded, StoreUnavailable, Transaction
 from atm_core.ports import Durability, ReportsDurability, Store
 
@@ -42,7 +43,8 @@ class InlineBridge:
 class ThreadPoolBridge:
     """An ``AccountRepository[Awaitable[Account]]`` that calls a blocking repository in a thread pool.
 
-    If the caller is cancelled, the call is finished nevertheless and may have moved money.
+    If the caller is cancelled, the call is finished nevertheless and may have moved money. All callers must be on
+    one event loop. Calls from another one raise ``StoreUnavailable``.
 
     :param repository: safe to share between threads. ``close`` closes it.
     :param threads: the number of calls that run at the same time.
@@ -67,6 +69,7 @@ class ThreadPoolBridge:
 
     async def close(self) -> None:
         """Finish the calls under way, for up to :data:`GRACE_SECONDS`, then close the repository."""
+        self._pool.owner.check()
         self._pool.accepts = False
         await close_after(self._pool.calls, self._repository)
         await self._pool.shutdown()
@@ -77,9 +80,11 @@ class BoundedThreadPool:
 
     :param threads: the number of calls that run at the same time.
     :param max_waiting: the number of calls under way at which further ones are refused with ``Overloaded``.
+    :param owner: rejects calls from other event loops and processes. Pools of one store share it.
     """
 
-    def __init__(self, threads: int, max_waiting: int) -> None:
+    def __init__(self, threads: int, max_waiting: int, owner: EventLoopGuard | None = None) -> None:
+        self.owner = owner or EventLoopGuard()
         self.calls: set[asyncio.Future[Any]] = set()
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="store")
         self._max_waiting = max_waiting
@@ -88,9 +93,10 @@ class BoundedThreadPool:
     def submit(self, call: Callable[[T], R], argument: T) -> asyncio.Future[R]:
         """Run a call in a thread, and return a future of its result.
 
-        :raises StoreUnavailable: if the pool does not accept calls any more.
+        :raises StoreUnavailable: if the pool does not accept calls any more, or belongs to another event loop.
         :raises Overloaded: if too many calls are under way.
         """
+        self.owner.running_loop()
         if not self.accepts:
             raise store_closed()
         if len(self.calls) >= self._max_waiting:
@@ -110,8 +116,12 @@ class BoundedThreadPool:
 
 
 async def close_after(calls: set[asyncio.Future[Any]], repository: Store) -> None:
-    """Wait for these calls for up to :data:`GRACE_SECONDS`, close the repository, then wait for the rest of them."""
-    calls = set(calls)
+    """Wait for these calls for up to :data:`GRACE_SECONDS`, close the repository, then wait for the rest of them.
+
+    A store can also be closed on another event loop, because its own may have ended. Its calls are not waited for then.
+    """
+    loop = asyncio.get_running_loop()
+    calls = {call for call in calls if call.get_loop() is loop}
     if calls:
         await asyncio.wait(calls, timeout=GRACE_SECONDS)
     await asyncio.to_thread(repository.close)

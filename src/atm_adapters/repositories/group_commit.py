@@ -6,12 +6,14 @@ There is no timer: a single caller is served at once.
 """
 
 import asyncio
+import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from copy import copy
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from atm_adapters.repositories.bridges import (
     GRACE_SECONDS,
@@ -21,15 +23,22 @@ from atm_adapters.repositories.bridges import (
     durability_of,
     store_closed,
 )
+from atm_adapters.repositories.ownership import EventLoopGuard, ProcessGuard
 from atm_core import Account, OutcomeUnknown, Overloaded, Transaction
 from atm_core.ports import BatchRepository, CommitObserver, Durability
+
+logger = logging.getLogger(__name__)
 
 _MAX_BATCH: Final = 1_000
 _READING_THREADS: Final = 4
 
+_Batch: TypeAlias = list[tuple[Transaction, asyncio.Future[Account]]]
+
 
 class GroupCommit:
-    """An ``AccountRepository[Awaitable[Account]]`` whose callers, all on one event loop, share commits.
+    """An ``AccountRepository[Awaitable[Account]]`` whose callers share commits.
+
+    All callers must be on one event loop. Calls from another one raise ``StoreUnavailable``.
 
     A caller that is cancelled while its transaction waits has not moved money. Once a transaction is part of
     a batch, it is finished, even if its caller is cancelled.
@@ -38,7 +47,7 @@ class GroupCommit:
     :param max_waiting: the number of waiting transactions at which further ones are refused with
         ``Overloaded``. The same bound holds for other calls.
     :param max_batch: the largest number of transactions in one commit.
-    :param observer: receives an event for every commit.
+    :param observer: receives an event for every commit. Its exceptions are ignored, and the first one is logged.
     """
 
     def __init__(
@@ -53,11 +62,17 @@ class GroupCommit:
         self._max_waiting = max_waiting
         self._max_batch = max_batch
         self._observer = observer
+        self._observer_failed = False
         self._waiting: deque[tuple[Transaction, asyncio.Future[Account]]] = deque()
-        self._committing: asyncio.Task[None] | None = None
+        self._may_hold_cancelled = True
+        # Callbacks chain the commits, because asyncio.run() would cancel a task.
+        self._is_committing = False
+        self._batch: _Batch = []
+        self._commit_call: asyncio.Future[Sequence[Account | Exception]] | None = None
         self._accepts = True
-        self._readers = BoundedThreadPool(_READING_THREADS, max_waiting)
-        self._writer = BoundedThreadPool(1, max_waiting)
+        self._owner = EventLoopGuard()
+        self._readers = BoundedThreadPool(_READING_THREADS, max_waiting, self._owner)
+        self._writer = BoundedThreadPool(1, max_waiting, self._owner)
 
     def get(self, account_number: str, /) -> asyncio.Future[Account]:
         return self._readers.submit(self._repository.get, account_number)
@@ -66,19 +81,19 @@ class GroupCommit:
         return self._writer.submit(self._repository.add, account)
 
     def execute(self, transaction: Transaction, /) -> asyncio.Future[Account]:
+        loop = self._owner.running_loop()
         if not self._accepts:
             raise store_closed()
         if len(self._waiting) >= self._max_waiting:
-            self._waiting = deque((waiting, caller) for waiting, caller in self._waiting if not caller.done())
+            self._remove_cancelled()
             if len(self._waiting) >= self._max_waiting:
                 raise Overloaded(len(self._waiting))
-        loop = asyncio.get_running_loop()
         outcome: asyncio.Future[Account] = loop.create_future()
         self._waiting.append((transaction, outcome))
-        if self._observer is not None:
-            self._observer.waiting(len(self._waiting))
-        if self._committing is None:
-            self._committing = loop.create_task(self._commit_all())
+        self._notify_waiting()
+        if not self._is_committing:
+            self._is_committing = True
+            loop.call_soon(self._commit_next_batch)  # after the callers that are ready now
         return outcome
 
     def durability(self) -> asyncio.Future[Durability | None]:
@@ -87,44 +102,81 @@ class GroupCommit:
 
     async def close(self) -> None:
         """Finish the transactions that were accepted, for up to ``GRACE_SECONDS``, then close the repository."""
+        self._owner.check()
         self._accepts = self._readers.accepts = self._writer.accepts = False
         calls: set[asyncio.Future[Any]] = self._readers.calls | self._writer.calls
-        if self._committing is not None:
-            calls.add(self._committing)
+        calls.update(caller for _, caller in (*self._batch, *self._waiting))
+        if self._commit_call is not None:  # all of its callers may be cancelled
+            calls.add(self._commit_call)
         await close_after(calls, self._repository)
         await self._readers.shutdown()
         await self._writer.shutdown()
 
-    async def _commit_all(self) -> None:
-        """Commit batch after batch until no transaction waits."""
-        while batch := self._next_batch():
-            transactions = [transaction for transaction, _ in batch]
-            outcomes = await self._writer.run(self._commit, transactions)
-            for (_, caller), outcome in zip(batch, outcomes, strict=True):
-                if caller.done():
-                    continue  # cancelled during the commit; the transaction stands
-                if isinstance(outcome, Exception):
-                    caller.set_exception(outcome)
-                else:
-                    caller.set_result(outcome)
-        self._committing = None
+    def _remove_cancelled(self) -> None:
+        """Remove cancelled callers from the queue, at most once per batch, because it takes time for each caller."""
+        if self._may_hold_cancelled:
+            self._may_hold_cancelled = False
+            self._waiting = deque((waiting, caller) for waiting, caller in self._waiting if not caller.done())
 
-    def _next_batch(self) -> list[tuple[Transaction, asyncio.Future[Account]]]:
-        batch: list[tuple[Transaction, asyncio.Future[Account]]] = []
+    def _commit_next_batch(self) -> None:
+        """Start a commit for those that wait. Its end starts the next one."""
+        self._commit_call = None
+        while batch := self._next_batch():
+            self._batch = batch
+            try:
+                self._commit_call = self._writer.run(self._commit, [transaction for transaction, _ in batch])
+            except RuntimeError:  # the threads have ended, because the store was closed on another event loop
+                _answer(batch, [store_closed() for _ in batch])
+            else:
+                self._commit_call.add_done_callback(self._finish_batch)
+                return
+        self._is_committing = False
+
+    def _finish_batch(self, commit: asyncio.Future[Sequence[Account | Exception]]) -> None:
+        if commit.cancelled() or commit.exception() is not None:
+            _answer(self._batch, [OutcomeUnknown("of this call", "the commit was interrupted") for _ in self._batch])
+        else:
+            _answer(self._batch, commit.result())
+        self._commit_next_batch()
+
+    def _next_batch(self) -> _Batch:
+        batch: _Batch = []
         while self._waiting and len(batch) < self._max_batch:
             transaction, caller = self._waiting.popleft()
             if not caller.done():  # a caller that was cancelled by now gets no transaction
                 batch.append((transaction, caller))
-        if self._observer is not None:
-            self._observer.waiting(len(self._waiting))
+        self._may_hold_cancelled = True
+        self._notify_waiting()
         return batch
 
     def _commit(self, transactions: Sequence[Transaction]) -> Sequence[Account | Exception]:
         began = time.perf_counter()
         outcomes = _commit(self._repository, transactions)
         if self._observer is not None:
-            self._observer.committed(len(transactions), time.perf_counter() - began)
+            self._notify(self._observer.committed, len(transactions), time.perf_counter() - began)
         return outcomes
+
+    def _notify_waiting(self) -> None:
+        if self._observer is not None:
+            self._notify(self._observer.waiting, len(self._waiting))
+
+    def _notify(self, event: Callable[..., None], *facts: float) -> None:
+        try:
+            event(*facts)
+        except Exception:
+            if not self._observer_failed:
+                self._observer_failed = True
+                logger.exception("The observer of commits failed. Its further errors are not logged.")
+
+
+def _answer(batch: _Batch, outcomes: Sequence[Account | Exception]) -> None:
+    for (_, caller), outcome in zip(batch, outcomes, strict=True):
+        if caller.done():
+            continue  # cancelled during the commit; the transaction stands
+        if isinstance(outcome, Exception):
+            caller.set_exception(outcome)
+        else:
+            caller.set_result(outcome)
 
 
 class ThreadedGroupCommit:
@@ -148,6 +200,7 @@ class ThreadedGroupCommit:
         self._waiting: deque[_Call] = deque()
         self._has_leader = False
         self._closed = False
+        self._process = ProcessGuard()
         # Guards the three fields above and each call's `leads`. Notified when there is no leader any more.
         self._state = threading.Condition()
 
@@ -158,6 +211,7 @@ class ThreadedGroupCommit:
         return self._repository.add(account)
 
     def execute(self, transaction: Transaction, /) -> Account:
+        self._process.check()
         call = _Call(transaction)
         try:
             with self._state:
@@ -183,6 +237,7 @@ class ThreadedGroupCommit:
 
     def close(self) -> None:
         """Finish the transactions that were accepted, for up to ``GRACE_SECONDS``, then close the repository."""
+        self._process.check()
         with self._state:
             self._closed = True
             self._state.wait_for(lambda: not self._has_leader, GRACE_SECONDS)
@@ -248,7 +303,7 @@ def _commit(repository: BatchRepository, transactions: Sequence[Transaction]) ->
 
 def _copy(error: Exception) -> Exception:
     """Return a copy for one caller, because raising an exception adds that caller's frames to it."""
-    try:
-        return copy(error)
-    except Exception:  # an exception whose constructor does not accept its own ``args``
-        return RuntimeError(f"{type(error).__name__}: {error}")
+    with suppress(Exception):  # for an exception whose constructor does not accept its own ``args``
+        if not isinstance(error, StopIteration):  # a future does not accept it
+            return copy(error)
+    return RuntimeError(f"{type(error).__name__}: {error}")

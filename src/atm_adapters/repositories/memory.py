@@ -3,8 +3,8 @@
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from heapq import nsmallest
-from threading import Lock
 
+from atm_adapters.repositories.ownership import ProcessLock
 from atm_core import Account, AccountAlreadyExists, AccountNotFound, AtmError, Entry, Transaction, decide
 from atm_core.ports import BatchRepository, Durability
 
@@ -23,9 +23,10 @@ class InMemoryAccountRepository(BatchRepository):
         self._accounts = {account.account_number: account for account in accounts}
         self._recorded: OrderedDict[tuple[str, str], Entry] = OrderedDict()
         self._remembered_keys = remembered_keys
-        self._lock = Lock()
+        self._lock = ProcessLock("memory:")
 
     def get(self, account_number: str, /) -> Account:
+        self._lock.check()
         account = self._accounts.get(account_number)
         if account is None:
             raise AccountNotFound(account_number)

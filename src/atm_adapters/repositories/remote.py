@@ -10,6 +10,7 @@ import httpx
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, stop_after_delay, wait_random_exponential
 
 from atm_adapters.repositories.bounded_http import MAX_ANSWER_BYTES, BoundedClient, UnusableAnswer
+from atm_adapters.repositories.ownership import ProcessGuard
 from atm_adapters.wire.exact_json import decode_account
 from atm_adapters.wire.loopback import is_loopback
 from atm_adapters.wire.problem_document import decode_problem
@@ -82,6 +83,7 @@ class RemoteAccountRepository:
             raise StoreUnavailable(self._name, _URL_HELP) from error
         except (ImportError, OSError) as error:  # a proxy or certificates named by the environment
             raise StoreUnavailable(self._name, f"the environment's settings cannot be used ({error})") from error
+        self._process = ProcessGuard(self._name)
 
     def get(self, account_number: str, /) -> Account:
         return self._send_with_retries(_Request("GET", f"accounts/{account_number}/balance", account_number))
@@ -113,10 +115,12 @@ class RemoteAccountRepository:
 
     def close(self) -> None:
         """Close the connections. Further calls raise ``StoreUnavailable``."""
+        self._process.check()
         self._http.close()
 
     def _send_with_retries(self, request: _Request) -> Account:
         """Send a request until its outcome is known or the retry timeout is over."""
+        self._process.check()
         in_doubt = False
 
         def attempt() -> Account:

@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 from os import PathLike
 from os.path import isdir
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
+from atm_adapters.repositories.ownership import ProcessLock
 from atm_adapters.repositories.sql_rows import JOURNAL_ROWS, MAX_CENTS, account_from, recorded_from, unsupported_version
 from atm_core import Account, AuditedAccount, Entry, Transaction, audit, decide
 from atm_core.errors import AccountAlreadyExists, AccountNotFound, AtmError, OutcomeUnknown, StoreUnavailable
@@ -77,8 +77,8 @@ class SqliteAccountRepository(BatchRepository):
             raise StoreUnavailable(str(path), f"the current folder cannot be read ({error.strerror})") from error
         self._file = str(self._path)
         self._lock_timeout = lock_timeout
-        self._write_lock = Lock()
-        self._read_lock = Lock()
+        self._write_lock = ProcessLock(self._file)
+        self._read_lock = ProcessLock(self._file)
         self._next_probe = time.monotonic()
         self._in_use: dict[str, tuple[int, int] | None] = {}  # empty until the store is prepared
         self._writer = self._connect()
@@ -162,6 +162,7 @@ class SqliteAccountRepository(BatchRepository):
             self._writer.close()
 
     def _connect(self) -> sqlite3.Connection:
+        self._read_lock.check()
         if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
             oldest = ".".join(map(str, _OLDEST_SQLITE))
             raise self._unavailable(f"it needs SQLite {oldest} or newer, and this Python has {sqlite3.sqlite_version}")

@@ -3,6 +3,7 @@
 import asyncio
 import signal
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
@@ -36,6 +37,7 @@ class Gated:
         self.began = threading.Semaphore(0)
         self.batches: list[list[str]] = []
         self.failures: list[Exception] = []
+        self.outcomes: list[Sequence[Account | AtmError]] = []
         self.get = accounts.get
         self.add = accounts.add
         self.close = accounts.close
@@ -47,7 +49,8 @@ class Gated:
         assert self.gate.acquire(timeout=30)
         if self.failures:
             raise self.failures.pop()
-        return self._accounts.execute_batch(transactions)
+        self.outcomes.append(self._accounts.execute_batch(transactions))
+        return self.outcomes[-1]
 
     async def has_begun(self) -> None:
         assert await asyncio.to_thread(self.began.acquire, timeout=30)
@@ -231,6 +234,125 @@ def test_close_ends_all_threads(store: Gated) -> None:
         assert len(threads()) == 2
         await accounts.close()
         assert threads() == []
+
+    asyncio.run(run())
+
+
+def test_failing_observer_delays_no_caller(store: Gated, caplog: pytest.LogCaptureFixture) -> None:
+    class Failing:
+        def waiting(self, transactions: int, /) -> None:
+            raise RuntimeError(transactions)
+
+        def committed(self, transactions: int, seconds: float, /) -> None:
+            raise RuntimeError(transactions, seconds)
+
+    async def run() -> None:
+        accounts = GroupCommit(store, observer=Failing())
+        store.gate.release(2)
+        assert await _outcomes(deposit(accounts, "0", 1)) == [Account("0", 1001)]
+        assert await _outcomes(deposit(accounts, "0", 2)) == [Account("0", 1003)]
+        await accounts.close()
+
+    asyncio.run(run())
+    assert [record.getMessage() for record in caplog.records] == [
+        "The observer of commits failed. Its further errors are not logged."
+    ]
+
+
+def test_cancelling_all_tasks_cancels_no_commit(store: Gated) -> None:
+    async def run() -> None:
+        accounts = GroupCommit(store)
+        first = deposit(accounts, "0", 1)
+        await store.has_begun()
+        second = deposit(accounts, "0", 2)
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:  # as asyncio.run() does when it ends
+            task.cancel()
+        store.gate.release(3)
+        assert await _outcomes(first, second) == [Account("0", 1001), Account("0", 1003)]
+        assert await _outcomes(deposit(accounts, "0", 4)) == [Account("0", 1007)]
+        await accounts.close()
+
+    asyncio.run(run())
+
+
+def test_deposit_is_finished_when_its_event_loop_runs_again(store: Gated) -> None:
+    accounts = GroupCommit(store)
+
+    async def begin() -> "asyncio.Future[Account]":
+        call = deposit(accounts, "0", 1)
+        await store.has_begun()
+        return call
+
+    with asyncio.Runner() as runner:
+        call = runner.run(begin())
+        store.gate.release(2)
+        assert runner.run(_outcomes(call)) == [Account("0", 1001)]
+        runner.run(accounts.close())
+
+
+@pytest.mark.parametrize(
+    ("failure", "outcome"), [(SystemExit("a bug"), OutcomeUnknown), (StopIteration("a bug"), RuntimeError)]
+)
+def test_interrupted_commit_answers_its_callers(store: Gated, failure: BaseException, outcome: type[Exception]) -> None:
+    class Interrupted(Gated):
+        def execute_batch(self, transactions: Sequence[Transaction], /) -> Sequence[Account | AtmError]:
+            if len(transactions) > 1:
+                raise failure
+            return self._accounts.execute_batch(transactions)
+
+    async def run() -> None:
+        accounts = GroupCommit(Interrupted(store._accounts))
+        outcomes = await _outcomes(deposit(accounts, "0", 1), deposit(accounts, "0", 2))
+        assert [type(one) for one in outcomes] == [outcome, outcome]
+        assert await _outcomes(deposit(accounts, "0", 4)) == [Account("0", 1004)]
+        await accounts.close()
+
+    asyncio.run(run())
+
+
+def test_close_on_another_event_loop_answers_all_callers(store: Gated) -> None:
+    async def run() -> None:
+        accounts = GroupCommit(store, max_batch=1)
+        calls = [deposit(accounts, "0", 1) for _ in range(3)]
+        await store.has_begun()
+        closing = asyncio.ensure_future(asyncio.to_thread(asyncio.run, accounts.close()))
+        await asyncio.to_thread(until, lambda: accounts._writer._executor._shutdown)
+        store.gate.release(3)
+        assert [type(outcome) for outcome in await _outcomes(*calls)] == [StoreUnavailable] * 3
+        await asyncio.wait_for(closing, 30)
+
+    asyncio.run(run())
+
+
+def test_close_finishes_the_commit_of_a_cancelled_caller(store: Gated) -> None:
+    async def run() -> None:
+        accounts = GroupCommit(store)
+        call = deposit(accounts, "0", 1)
+        await store.has_begun()
+        call.cancel()
+        closing = asyncio.ensure_future(accounts.close())
+        await asyncio.sleep(0)
+        store.gate.release()
+        await asyncio.wait_for(closing, 30)
+
+    asyncio.run(run())
+    assert store.outcomes == [[Account("0", 1001)]]
+
+
+def test_refusals_take_no_time_for_each_waiting_caller(store: Gated) -> None:
+    async def run() -> None:
+        accounts = GroupCommit(store)
+        deposit(accounts, "0", 1)
+        await store.has_begun()
+        for _ in range(10_000):
+            deposit(accounts, "0", 1)
+        began = time.thread_time()
+        for _ in range(1_000):
+            with pytest.raises(Overloaded):
+                deposit(accounts, "0", 1)
+        assert time.thread_time() - began < 0.5, "copying the queue for each took 6 s"
+        store.gate.release(20)
+        await accounts.close()
 
     asyncio.run(run())
 
