@@ -80,6 +80,22 @@ class Postgres:
             self.process.send_signal(signal.SIGINT)
             self.process.wait(timeout=60)
 
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Stop all processes of the server while the block runs. They keep their connections, but do not answer."""
+        assert self.process is not None
+        os.kill(self.process.pid, signal.SIGSTOP)
+        stat = Path(f"/proc/{self.process.pid}/stat")
+        until(lambda: stat.read_text().rpartition(")")[2].split()[0] == "T")  # from then on it starts no process
+        pids = [self.process.pid, *_children(self.process.pid)]
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
+
     def run(self, program: str, *arguments: object) -> None:
         """Run one of PostgreSQL's programs."""
         done = subprocess.run(  # noqa: S603 - PostgreSQL's own program

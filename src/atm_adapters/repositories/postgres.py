@@ -83,13 +83,7 @@ WHERE name IN ('fsync', 'full_page_writes', 'synchronous_commit', 'synchronous_s
 """
 
 
-_STRICTER_SETTINGS = """
-SELECT set_config(name, strict, false) FROM (VALUES
-    ('synchronous_commit', 'off', 'on'),
-    ('lock_timeout', '0', '5s'),
-    ('idle_in_transaction_session_timeout', '0', '10s')
-) AS weak (name, setting, strict) WHERE current_setting(name) = setting
-"""
+_DURABILITY_RETRY_TIMEOUT: Final = 1.0  # less than readiness checks wait, so that they can report the reason
 
 
 class _InDoubt(Exception):
@@ -113,7 +107,8 @@ class PostgresAccountRepository(BatchRepository):
         in PostgreSQL's manual (section "Connection Strings").
     :param initial_accounts: the accounts of a new database. An existing one is not changed.
     :param name: the store's name in error messages, without a password.
-    :param retry_timeout: seconds during which calls retry while the database is unreachable.
+    :param retry_timeout: seconds during which calls retry while the database is unreachable. A call that the database
+        does not answer is aborted two seconds later.
     :raises StoreUnavailable: if the database cannot be used.
     """
 
@@ -126,10 +121,8 @@ class PostgresAccountRepository(BatchRepository):
         retry_timeout: float = 5.0,
     ) -> None:
         self._name = name
-        self._session = PostgresSession(url, name=name, retry_timeout=retry_timeout, configure=_configure)
-        with self._session.connect(autocommit=True) as connection:
-            self._prepare(connection, initial_accounts)
-        self._session.open()
+        self._session = PostgresSession(url, name=name, retry_timeout=retry_timeout)
+        self._session.open(lambda connection: self._prepare(connection, initial_accounts))
 
     def get(self, account_number: str, /) -> Account:
         row = self._session.run_with_retries(
@@ -207,9 +200,9 @@ class PostgresAccountRepository(BatchRepository):
         return [account_from(number, balance) for number, balance in rows]
 
     def count_accounts(self) -> int:
-        rows = self._session.run_with_retries(
-            lambda connection: connection.execute("SELECT count(*) FROM account").fetchall()
-        )
+        # Counts without a deadline, because PostgreSQL reads the whole table for it.
+        with self._session.connect() as connection:
+            rows = connection.execute("SELECT count(*) FROM account").fetchall()
         return int(rows[0][0])
 
     def audit(self) -> Generator[AuditedAccount, None, None]:
@@ -220,9 +213,21 @@ class PostgresAccountRepository(BatchRepository):
             yield from audit(cursor.execute(JOURNAL_ROWS))
 
     def durability(self) -> Durability:
-        """Read the settings of a connection of the pool, which differ from the database's defaults."""
-        rows = self._session.run_with_retries(lambda connection: connection.execute(_DURABILITY).fetchall())
-        settings: dict[str, str] = dict(rows)
+        """Read the settings of a connection of the pool, which differ from the database's defaults.
+
+        :raises StoreUnavailable: also if the schema is not this release's any more, or if a write fails. The write is
+            that of a deposit to an account that cannot exist, and it is rolled back.
+        """
+
+        def read_settings_and_write(connection: Connection) -> dict[str, str]:
+            with connection.transaction(force_rollback=True):
+                self._check_version(_schema_version(connection))
+                batch, entry = uuid4(), time.time_ns()  # another process may write its entry at the same time
+                connection.execute(_WRITE, ([""], [0], [entry], batch, [""], [entry], ["deposit"], [1], [None], [0]))
+                return dict(connection.execute(_DURABILITY).fetchall())
+
+        deadline = time.monotonic() + _DURABILITY_RETRY_TIMEOUT
+        settings = self._session.run_with_retries(read_settings_and_write, deadline)
         # full_page_writes is reported but not judged, because some file systems do not need it.
         is_off = "off" in (settings.get("fsync"), settings.get("synchronous_commit"))
         return Durability("postgresql", durable=not is_off, settings=settings)
@@ -249,6 +254,9 @@ class PostgresAccountRepository(BatchRepository):
             except errors.UndefinedTable:
                 reason = "it has tables named account or journal that belong to another application"
                 raise StoreUnavailable(self._name, reason) from None
+        self._check_version(version)
+
+    def _check_version(self, version: int | None) -> None:
         if version != _SCHEMA_VERSION:
             raise StoreUnavailable(self._name, unsupported_version(version, _SCHEMA_VERSION))
 
@@ -354,13 +362,6 @@ def _rows(entries: Iterable[Entry], last_entry: dict[str, int]) -> list[_Row]:
             )
         )
     return rows
-
-
-def _configure(connection: Connection) -> None:
-    """Apply the settings that the promises need, where the database's own are weaker."""
-    connection.execute(_STRICTER_SETTINGS)
-    # A COMMIT that times out while it waits for a synchronous standby reports success.
-    connection.execute("SELECT set_config('statement_timeout', '0', false)")
 
 
 def _schema_version(connection: Connection) -> int | None:

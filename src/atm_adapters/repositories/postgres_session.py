@@ -2,18 +2,21 @@
 
 import socket
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from threading import Lock
+from threading import Event, Lock, Thread
 from typing import Any, Final, TypeAlias, TypeVar
 
 import psycopg
 from psycopg import errors
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.errors import Diagnostic
-from psycopg_pool import ConnectionPool
+from psycopg.pq import TransactionStatus
+from psycopg_pool import ConnectionPool, PoolTimeout
 from tenacity import Retrying, retry_if_exception, wait_random_exponential
 
+from atm_adapters.repositories.ownership import ProcessGuard
 from atm_core import StoreUnavailable
 
 T = TypeVar("T")
@@ -28,27 +31,41 @@ _LIBPQ_DEFAULTS: Final = {
     "keepalives_count": "3",
     "tcp_user_timeout": "10000",
 }
+_STRICTER_SETTINGS = """
+SELECT set_config(name, strict, false) FROM (VALUES
+    ('synchronous_commit', 'off', 'on'),
+    ('lock_timeout', '0', '5s'),
+    ('idle_in_transaction_session_timeout', '0', '10s')
+) AS weak (name, setting, strict) WHERE current_setting(name) = setting
+"""
 _MAX_CONNECTIONS: Final = 8
 _MAX_PAUSE: Final = 0.5
+_MARGIN: Final = 2.0
+"""Seconds after the retry deadline at which a call that still waits for the database is aborted."""
+_WATCH_INTERVAL: Final = 0.25
 _PAUSE: Final = wait_random_exponential(multiplier=0.002, max=_MAX_PAUSE)
 
 
 class PostgresSession:
-    """A connection pool whose work is retried while the database is unreachable.
+    """A connection pool whose work is retried while the database is unreachable, and aborted if it takes too long.
+
+    A database whose processes are frozen keeps its connections but never answers. A thread of the session therefore
+    aborts the connections of calls that are past their deadline.
 
     :param url: as for :class:`~atm_adapters.repositories.postgres.PostgresAccountRepository`.
     :param name: the store's name in error messages, without a password.
     :param retry_timeout: seconds of retries before a call fails.
-    :param configure: called with each new connection of the pool.
     :raises StoreUnavailable: if libpq does not accept the URL.
     """
 
-    def __init__(self, url: str, *, name: str, retry_timeout: float, configure: Callable[[Connection], None]) -> None:
+    def __init__(self, url: str, *, name: str, retry_timeout: float) -> None:
         self._name = name
         self._retry_timeout = retry_timeout
         self._outage = _Outage()
-        self._in_use: set[Connection] = set()
+        self._process = ProcessGuard(name)
+        self._in_use: set[_Call] = set()
         self._in_use_lock = Lock()
+        self._closed = Event()
         with self._translate_errors():
             try:
                 given = conninfo_to_dict(url)
@@ -61,27 +78,49 @@ class PostgresSession:
             min_size=1,
             max_size=_MAX_CONNECTIONS,
             kwargs={"autocommit": True},
-            configure=configure,
+            configure=self._configure,
             reconnect_timeout=1.0,  # after that, the pool tries again as soon as a connection is requested
             open=False,
         )
 
     @contextmanager
     def connect(self, *, autocommit: bool = False) -> Iterator[Connection]:
-        """Open a connection outside of the pool, without retries."""
+        """Open a connection outside of the pool, without retries and without a deadline."""
+        self._process.check()
         with self._translate_errors(), psycopg.connect(self._conninfo, autocommit=autocommit) as connection:
             yield connection
 
-    def open(self) -> None:
-        """Start the pool."""
+    def open(self, prepare: Callable[[Connection], None]) -> None:
+        """Prepare the database with a connection of its own, then start the pool.
+
+        :raises StoreUnavailable: if that fails.
+        """
+        Thread(target=_watch, args=(weakref.ref(self), self._closed), name="postgres-deadlines", daemon=True).start()
+        try:
+            with self.connect(autocommit=True) as connection, self._limited(connection, self._retry_timeout):
+                prepare(connection)
+        except BaseException:
+            self.close()
+            raise
         self._pool.open()
 
     def close(self) -> None:
         """Close all connections. Work under way fails, and further work raises ``StoreUnavailable``."""
+        self._process.check()
         self._pool.close()
         with self._in_use_lock:
-            for connection in self._in_use:
-                _abort(connection)
+            self._closed.set()
+            for call in self._in_use:
+                _abort(call.connection)
+
+    def abort_late_calls(self) -> None:
+        """Abort the connections of calls that are past their deadline."""
+        now = time.monotonic()
+        with self._in_use_lock:
+            for call in self._in_use:
+                if call.abort_at <= now and not call.is_aborted:
+                    call.is_aborted = True
+                    _abort(call.connection)
 
     def deadline(self) -> float:
         """Return the monotonic time until which a call that begins now retries. Concurrent callers share it."""
@@ -90,10 +129,13 @@ class PostgresSession:
     def run_with_retries(self, work: Callable[[Connection], T], deadline: float | None = None) -> T:
         """Run work that may be repeated, and repeat it while the database is unreachable or asks for it.
 
+        Two seconds after the deadline, the connection is aborted if the database has not answered.
+
         :param work: receives a connection.
         :param deadline: as :meth:`deadline` returns it. None means a new one.
         :raises StoreUnavailable: if the work still fails at the deadline, or fails for another reason.
         """
+        self._process.check()
         until = self.deadline() if deadline is None else deadline
         retrying = Retrying(
             retry=retry_if_exception(self._is_transient),
@@ -126,19 +168,43 @@ class PostgresSession:
         timeout = min(_MAX_PAUSE, max(0.01, deadline - time.monotonic()))
         # Not pool.connection(), which commits on exit and raises if it cannot. That would hide an answer.
         connection = self._pool.getconn(timeout)
-        with self._in_use_lock:
-            self._in_use.add(connection)
-            if self._pool.closed:
-                _abort(connection)
         try:
-            yield connection
+            with self._limited(connection, max(0.0, deadline - time.monotonic())) as call:
+                try:
+                    yield connection
+                except BaseException:
+                    _roll_back(connection)  # here, because the pool would do it without a deadline
+                    raise
+                finally:
+                    if call.is_aborted:
+                        self._outage.notice(since=deadline - self._retry_timeout)
         except errors.ReadOnlySqlTransaction:  # a former primary: make the pool connect to the present one
             connection.close()
             raise
         finally:
-            with self._in_use_lock:
-                self._in_use.remove(connection)
             self._pool.putconn(connection)
+
+    def _configure(self, connection: Connection) -> None:
+        with self._limited(connection, 0.0):
+            _configure(connection)
+
+    @contextmanager
+    def _limited(self, connection: Connection, seconds: float) -> Iterator["_Call"]:
+        """Abort the connection if the block takes longer than these seconds and the margin."""
+        call = _Call(connection, time.monotonic() + seconds + _MARGIN)
+        with self._in_use_lock:
+            self._in_use.add(call)
+            if self._closed.is_set():
+                _abort(connection)
+        try:
+            yield call
+        except psycopg.OperationalError as error:
+            if call.is_aborted:
+                raise psycopg.OperationalError("the database did not answer in time") from error
+            raise
+        finally:
+            with self._in_use_lock:
+                self._in_use.remove(call)
 
     @contextmanager
     def _translate_errors(self) -> Iterator[None]:
@@ -150,17 +216,26 @@ class PostgresSession:
             raise StoreUnavailable(self._name, _reason(error)) from error
 
 
+class _Call:
+    """A call that uses a connection, with the monotonic time at which it is aborted."""
+
+    def __init__(self, connection: Connection, abort_at: float) -> None:
+        self.connection = connection
+        self.abort_at = abort_at
+        self.is_aborted = False
+
+
 class _Outage:
     """The time at which the database became unreachable, so that concurrent callers share one retry deadline."""
 
     def __init__(self) -> None:
         self._began = self._last_noticed = float("-inf")
 
-    def notice(self) -> None:
-        """Note that the database is unreachable."""
+    def notice(self, since: float | None = None) -> None:
+        """Note that the database is unreachable, and that it was from then on. None means now."""
         now = time.monotonic()
         if now - self._last_noticed > 2 * _MAX_PAUSE:
-            self._began = now
+            self._began = now if since is None else since
         self._last_noticed = now
 
     def end(self) -> None:
@@ -197,6 +272,29 @@ def is_in_doubt(error: psycopg.Error) -> bool:
     return error.sqlstate == "40003" or error.diag.severity_nonlocalized != "ERROR"
 
 
+def _watch(session: "weakref.ref[PostgresSession]", closed: Event) -> None:
+    """Abort late calls until the session is closed or no longer used."""
+    while not closed.wait(_WATCH_INTERVAL):
+        present = session()
+        if present is None:
+            return
+        present.abort_late_calls()
+        del present
+
+
+def _configure(connection: Connection) -> None:
+    """Apply the settings that the promises need, where the database's own are weaker."""
+    connection.execute(_STRICTER_SETTINGS)
+    # A COMMIT that times out while it waits for a synchronous standby reports success.
+    connection.execute("SELECT set_config('statement_timeout', '0', false)")
+
+
+def _roll_back(connection: Connection) -> None:
+    if connection.info.transaction_status in (TransactionStatus.INTRANS, TransactionStatus.INERROR):
+        with suppress(psycopg.Error):
+            connection.rollback()
+
+
 def _abort(connection: Connection) -> None:
     """End the operation that the connection waits for, in any thread."""
     with suppress(psycopg.Error, OSError):  # it has ended by itself
@@ -208,5 +306,7 @@ def _abort(connection: Connection) -> None:
 
 
 def _reason(error: Exception) -> str:
+    if isinstance(error, PoolTimeout):
+        return "there is no connection to the database"
     primary = error.diag.message_primary if isinstance(error, psycopg.Error) else None
     return " ".join((primary or str(error)).split()).rstrip(".")

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from typing import LiteralString
 
 import httpx
 import psycopg
@@ -111,7 +112,7 @@ def test_durability_is_read_from_the_connections(url: str, monkeypatch: pytest.M
             "synchronous_standby_names": "",
         }
         assert accounts.durability() == Durability("postgresql", durable=True, settings=settings)
-    monkeypatch.setattr("atm_adapters.repositories.postgres._configure", lambda _: None)
+    monkeypatch.setattr("atm_adapters.repositories.postgres_session._configure", lambda _: None)
     with closing(PostgresAccountRepository(asynchronous)) as accounts:
         settings["synchronous_commit"] = "off"
         assert accounts.durability() == Durability("postgresql", durable=False, settings=settings)
@@ -123,6 +124,38 @@ def test_database_without_fsync_is_reported_as_not_durable(own_postgres: Postgre
     with closing(PostgresAccountRepository(own_postgres.url)) as accounts:
         durability = accounts.durability()
     assert (durability.durable, durability.settings["fsync"]) == (False, "off")
+
+
+@pytest.mark.parametrize(
+    ("break_it", "mend_it", "reason"),
+    [
+        (
+            "UPDATE mini_atm SET schema_version = 2",
+            "UPDATE mini_atm SET schema_version = 1",
+            "its schema has version 2",
+        ),
+        ("DROP TABLE journal", None, 'relation "journal" does not exist'),
+        (
+            "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql"
+            " AS $$BEGIN RAISE 'No space left on device' USING ERRCODE = '53100'; END$$;"
+            "CREATE TRIGGER fail BEFORE INSERT ON journal FOR EACH ROW EXECUTE FUNCTION fail()",
+            "DROP TRIGGER fail ON journal",
+            "No space left on device",
+        ),
+    ],
+)
+def test_server_is_not_ready_while_it_cannot_write(
+    url: str, tmp_path: Path, break_it: LiteralString, mend_it: LiteralString | None, reason: str
+) -> None:
+    with running_server(url, tmp_path) as server, psycopg.connect(url, autocommit=True) as admin:
+        assert httpx.get(f"{server.address}/health/ready", timeout=30).status_code == 200
+        assert admin.execute("SELECT count(*) FROM journal").fetchone() == (0,)
+        admin.execute(break_it)
+        assert httpx.get(f"{server.address}/health/ready", timeout=30).status_code == 503
+        assert reason in server.log.read_text()
+        if mend_it is not None:
+            admin.execute(mend_it)
+            assert httpx.get(f"{server.address}/health/ready", timeout=30).status_code == 200
 
 
 def test_unknown_schema_version_is_refused(url: str) -> None:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, nullcontext
 from types import SimpleNamespace
 from typing import cast
 
@@ -19,7 +19,7 @@ from tenacity import RetryCallState
 from atm_adapters.bootstrap import open_store
 from atm_adapters.repositories.postgres import PostgresAccountRepository
 from atm_adapters.repositories.postgres_session import _PAUSE, is_in_doubt
-from atm_core import Account, OutcomeUnknown, StoreUnavailable, deposit, get_account
+from atm_core import Account, AccountRepository, OutcomeUnknown, StoreUnavailable, deposit, get_account, open_account
 
 OPENING = [Account("0", 1000), Account("1", 1000)]
 
@@ -150,3 +150,79 @@ def test_close_aborts_a_hanging_commit_as_an_unknown_outcome(
                 answer.result(30)
         finally:
             toggle_missing_standby()
+
+
+_PATIENCE = 8.0
+"""Seconds in which a call with a short retry timeout must end: twice two seconds, and the delays of a busy machine."""
+
+
+@pytest.mark.parametrize(
+    "call", [lambda accounts: get_account(accounts, "0"), lambda accounts: deposit(accounts, "0", 1)]
+)
+def test_call_to_a_frozen_database_ends(
+    own_postgres: Postgres, call: Callable[[AccountRepository[Account]], Account]
+) -> None:
+    with closing(PostgresAccountRepository(own_postgres.url, OPENING, retry_timeout=0.5)) as accounts:
+        deposit(accounts, "0", 1)
+        with ThreadPoolExecutor(1) as thread, own_postgres.frozen():
+            error = thread.submit(call, accounts).exception(_PATIENCE)
+        assert isinstance(error, StoreUnavailable)
+        assert error.reason == "the database did not answer in time"
+        assert once_available(lambda: get_account(accounts, "0")).balance == 1001
+        assert deposit(accounts, "0", 1).balance == 1002
+
+
+@pytest.mark.parametrize("is_frozen", [False, True])
+def test_commit_without_an_answer_ends_as_an_unknown_outcome(
+    own_postgres: Postgres, toggle_missing_standby: Callable[[], None], is_frozen: bool
+) -> None:
+    with (
+        ThreadPoolExecutor(1) as thread,
+        closing(PostgresAccountRepository(own_postgres.url, OPENING, retry_timeout=0.5)) as accounts,
+    ):
+        toggle_missing_standby()
+        answer = thread.submit(deposit, accounts, "0", 1, "key")
+        until(lambda: count_sessions(own_postgres.url, "wait_event = 'SyncRep'") == 1)
+        with own_postgres.frozen() if is_frozen else nullcontext(), pytest.raises(OutcomeUnknown):
+            answer.result(_PATIENCE)
+        toggle_missing_standby()
+        assert once_available(lambda: deposit(accounts, "0", 1, "key")).balance == 1001
+
+
+def test_opening_without_an_answer_ends_as_an_unknown_outcome(
+    own_postgres: Postgres, toggle_missing_standby: Callable[[], None]
+) -> None:
+    with (
+        ThreadPoolExecutor(1) as thread,
+        closing(PostgresAccountRepository(own_postgres.url, retry_timeout=0.5)) as accounts,
+    ):
+        toggle_missing_standby()
+        answer = thread.submit(open_account, accounts, "2")
+        until(lambda: count_sessions(own_postgres.url, "wait_event = 'SyncRep'") == 1)
+        with pytest.raises(OutcomeUnknown, match="Read its balance"):
+            answer.result(_PATIENCE)
+        toggle_missing_standby()
+        until(lambda: count_sessions(own_postgres.url, "wait_event = 'SyncRep'") == 0)
+        assert once_available(lambda: get_account(accounts, "2")) == Account("2", 0)
+
+
+def test_store_with_a_locked_schema_is_not_opened(url: str) -> None:
+    PostgresAccountRepository(url).close()
+    with psycopg.connect(url) as holder, ThreadPoolExecutor(1) as thread:
+        holder.execute("LOCK TABLE mini_atm")
+        with pytest.raises(StoreUnavailable, match="did not answer in time"):
+            thread.submit(PostgresAccountRepository, url, retry_timeout=0.5).result(_PATIENCE)
+        holder.rollback()
+
+
+def test_callers_of_a_frozen_database_share_one_deadline(own_postgres: Postgres) -> None:
+    with closing(PostgresAccountRepository(own_postgres.url, OPENING, retry_timeout=2.0)) as accounts:
+        deposit(accounts, "0", 1)
+        with ThreadPoolExecutor(1) as thread, own_postgres.frozen():
+            first = thread.submit(get_account, accounts, "0")
+            assert isinstance(first.exception(_PATIENCE), StoreUnavailable)
+            began = time.monotonic()
+            second = thread.submit(get_account, accounts, "0")
+            assert isinstance(second.exception(_PATIENCE), StoreUnavailable)
+            assert time.monotonic() - began < 3.0, "without the retry timeout of two seconds"
+        assert once_available(lambda: get_account(accounts, "0")).balance == 1001
