@@ -24,8 +24,11 @@ _HTTP = re.compile(r"https?://[^/?#]")
 _HOST_AND_PORT = re.compile(r"[^/\\]+:[0-9]+(/|$)", re.ASCII)
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")  # at least two characters, because C:\accounts is a path
 
-_USER_AND_PASSWORD = re.compile(r"^([^:]+:/*[^:/?@]*):.*@", re.DOTALL)  # to the last @: a password may contain one
-_SECRET_PARAMETER = re.compile(r"(?<=[?&])(?=[^=&?]*(?:pass|secret|key|%))([^=&?]*)=[^&]*", re.IGNORECASE)
+# From the first colon of the user to the last @, because both may contain every other character unescaped.
+_PASSWORD = re.compile(r"[^:]+:/*[^:]*:(?P<secret>.*)@", re.DOTALL)
+_SECRET_PARAMETER = re.compile(r"(?<=[?&])(?=[^=&?]*(?:pass|secret|key|%))[^=&?]*=(?P<secret>[^&]*)", re.IGNORECASE)
+# An unescaped character of a password that libpq or httpx would take for the end of the password or of the host.
+_AMBIGUOUS = re.compile(r"postgres(?:ql)?://(?:[^/@]*@[^/?]*@|[^/]*/[^?]*@)|https?://[^/?#]*[/?#].*@", re.DOTALL)
 
 
 def open_store(url: str | None = None, *, must_exist: bool = False) -> Store:
@@ -43,6 +46,11 @@ def open_store(url: str | None = None, *, must_exist: bool = False) -> Store:
     """
     url = default_store_url() if url is None else url
     kind = store_kind(url)
+    if _AMBIGUOUS.match(url):
+        raise StoreUnavailable(
+            redact_url(url),
+            "its password or another part has an unescaped @ or /; write %40 for @, %2F for /, %3F for ? and %23 for #",
+        )
     initial_accounts = [Account("0", 1000), Account("1", 1000)]
     if kind == "memory":
         from atm_adapters.repositories.memory import InMemoryAccountRepository
@@ -123,7 +131,15 @@ def _unknown(url: str) -> UnknownStore:
 
 def redact_url(url: str) -> str:
     """Return the URL with asterisks instead of a password."""
-    return _SECRET_PARAMETER.sub(r"\1=***", _USER_AND_PASSWORD.sub(r"\1:***@", url))
+    spans = [found.span("secret") for found in _SECRET_PARAMETER.finditer(url)]
+    if password := _PASSWORD.match(url):
+        spans.append(password.span("secret"))
+    shown, end = "", 0
+    for begin, secret_end in sorted(spans):  # they overlap if a password contains ?, or a parameter contains @
+        if begin >= end:
+            shown += url[end:begin] + "***"
+        end = max(end, secret_end)
+    return shown + url[end:]
 
 
 def default_store_url() -> str:

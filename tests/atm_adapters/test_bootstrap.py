@@ -1,7 +1,10 @@
 """From a store URL to a repository."""
 
+import logging
+import re
 import sys
 import time
+import traceback
 from contextlib import closing
 from pathlib import Path
 
@@ -98,6 +101,11 @@ def test_missing_driver_is_reported_with_the_install_command(monkeypatch: pytest
         ("postgresql://u@h/db?pass%77ord=secret", "postgresql://u@h/db?pass%77ord=***"),
         ("postgresql://u@h/db?x=y&oauth_client_secret=a secret", "postgresql://u@h/db?x=y&oauth_client_secret=***"),
         ("postgresql:/u:sec/ret@h", "postgresql:/u:***@h"),
+        ("postgresql://me@corp:secret@h/db", "postgresql://me@corp:***@h/db"),
+        ("postgresql://a/b?c#d:secret@h/db", "postgresql://a/b?c#d:***@h/db"),
+        ("postgresql://h:1/db?password=sec@ret&x=y", "postgresql://h:***&x=y"),
+        ("postgresql://u:sec?pass=ret@h/db&x=y", "postgresql://u:***&x=y"),
+        ("http://u:sec#r@et@h", "http://u:***@h"),
         ("postgresql://u@h1:1,h2:2/db", "postgresql://u@h1:1,h2:2/db"),
         ("sqlite:///a:b.db", "sqlite:///a:b.db"),
         ("memory:", "memory:"),
@@ -105,6 +113,25 @@ def test_missing_driver_is_reported_with_the_install_command(monkeypatch: pytest
 )
 def test_redacted_url_has_no_password(url: str, shown: str) -> None:
     assert redact_url(url) == shown
+
+
+@pytest.mark.parametrize("user", ["postgresql://u", "postgresql://me@corp", "http://u", "http://me@corp"])
+@pytest.mark.parametrize(
+    "password", ["qqq@xxx", "qqq/xxx", "qqq?xxx", "qqq#xxx", "40917/xxx", "40917?xxx", "4?qqq@xxx", "4/qqq?xxx"]
+)
+def test_no_message_shows_a_piece_of_a_password(user: str, password: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    url = f"{user}:{password}@127.0.0.1:1"
+    with pytest.raises(StoreUnavailable) as failure, closing(open_store(url)) as store:
+        get_account(store, "0")
+    shown = "".join(traceback.format_exception(failure.value)) + caplog.text
+    assert not re.search("qqq|xxx|40917", shown), shown
+
+
+@pytest.mark.parametrize("password", ["se@cret", "se/cret", "12/cret"])
+def test_password_that_needs_escaping_is_refused_with_how_to_write_it(password: str) -> None:
+    with pytest.raises(StoreUnavailable, match="write %40 for @, %2F for /"):
+        open_store(f"postgresql://u:{password}@127.0.0.1:1/db")
 
 
 def test_default_store_is_a_file_in_the_user_data_folder(tmp_path: Path) -> None:
