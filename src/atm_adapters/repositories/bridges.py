@@ -3,9 +3,10 @@
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
 from typing import Any, Final, TypeVar
 
-from atm_adapters.repositories.ownership import EventLoopGuard
+from atm_adapters.repositories.ownership import ProcessGuard
 from atm_core import Account, AccountRepository, Overloaded, StoreUnavailable, Transaction
 from atm_core.ports import Durability, ReportsDurability, Store
 
@@ -73,6 +74,30 @@ class ThreadPoolBridge:
         self._pool.accepts = False
         await close_after(self._pool.calls, self._repository)
         await self._pool.shutdown()
+
+
+class EventLoopGuard(ProcessGuard):
+    """Rejects calls from other event loops than the first one, where futures do not work, and from other processes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._lock = Lock()
+
+    def running_loop(self) -> asyncio.AbstractEventLoop:
+        """Return the running event loop.
+
+        :raises StoreUnavailable: if an earlier call came from another event loop, or if the caller is in another
+            process.
+        """
+        self.check()
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            with self._lock:
+                self._loop = self._loop or loop
+            if loop is not self._loop:
+                raise StoreUnavailable(self._store, "another event loop uses it; open a store in each event loop")
+        return loop
 
 
 class BoundedThreadPool:

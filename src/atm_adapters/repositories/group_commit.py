@@ -19,11 +19,12 @@ from atm_adapters.repositories.bridges import (
     GRACE_SECONDS,
     MAX_WAITING,
     BoundedThreadPool,
+    EventLoopGuard,
     close_after,
     durability_of,
     store_closed,
 )
-from atm_adapters.repositories.ownership import EventLoopGuard, ProcessGuard
+from atm_adapters.repositories.ownership import ProcessGuard
 from atm_core import Account, OutcomeUnknown, Overloaded, Transaction
 from atm_core.ports import BatchRepository, CommitObserver, Durability
 

@@ -1,10 +1,9 @@
-"""A store belongs to the process that opened it, and an async store also to the event loop that uses it first.
+"""A store belongs to the process that opened it.
 
 A forked child has copies of the connections and locks of its parent, but not the threads that would release the locks.
-Futures work on their own event loop only. Calls from elsewhere would wait for ever or lose answered transactions.
+Its calls would wait for ever or lose answered transactions.
 """
 
-import asyncio
 import os
 from threading import Lock
 from types import TracebackType
@@ -47,27 +46,3 @@ class ProcessLock(ProcessGuard):
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._lock.release()
-
-
-class EventLoopGuard(ProcessGuard):
-    """Rejects calls from other event loops than the first one, and from other processes."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._lock = Lock()
-
-    def running_loop(self) -> asyncio.AbstractEventLoop:
-        """Return the running event loop.
-
-        :raises StoreUnavailable: if an earlier call came from another event loop, or if the caller is in another
-            process.
-        """
-        self.check()
-        loop = asyncio.get_running_loop()
-        if loop is not self._loop:
-            with self._lock:
-                self._loop = self._loop or loop
-            if loop is not self._loop:
-                raise StoreUnavailable(self._store, "another event loop uses it; open a store in each event loop")
-        return loop
