@@ -3,8 +3,9 @@
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from heapq import nsmallest
+from threading import Lock
 
-from atm_adapters.repositories.ownership import ProcessLock
+from atm_adapters.repositories.ownership import ProcessGuard
 from atm_core import Account, AccountAlreadyExists, AccountNotFound, AtmError, Entry, Transaction, decide
 from atm_core.ports import BatchRepository, Durability
 
@@ -23,16 +24,18 @@ class InMemoryAccountRepository(BatchRepository):
         self._accounts = {account.account_number: account for account in accounts}
         self._recorded: OrderedDict[tuple[str, str], Entry] = OrderedDict()
         self._remembered_keys = remembered_keys
-        self._lock = ProcessLock("memory:")
+        self._process = ProcessGuard("memory:")
+        self._lock = Lock()
 
     def get(self, account_number: str, /) -> Account:
-        self._lock.check()
+        self._process.check()
         account = self._accounts.get(account_number)
         if account is None:
             raise AccountNotFound(account_number)
         return account
 
     def add(self, account: Account, /) -> Account:
+        self._process.check()
         with self._lock:
             if account.account_number in self._accounts:
                 raise AccountAlreadyExists(account.account_number)
@@ -40,6 +43,7 @@ class InMemoryAccountRepository(BatchRepository):
         return account
 
     def execute_batch(self, transactions: Sequence[Transaction], /) -> list[Account | AtmError]:
+        self._process.check()
         with self._lock:
             outcomes, entries = decide(transactions, self._accounts, self._recorded)
             for entry in entries:
@@ -51,6 +55,7 @@ class InMemoryAccountRepository(BatchRepository):
         return outcomes
 
     def list_accounts(self, after: str, limit: int, /) -> list[Account]:
+        self._process.check()
         with self._lock:
             numbers = nsmallest(limit, (number for number in self._accounts if number > after))
             return [self._accounts[number] for number in numbers]
