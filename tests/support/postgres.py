@@ -69,9 +69,7 @@ class Postgres:
     def kill(self) -> None:
         """``kill -9`` the server and its child processes."""
         assert self.process is not None
-        for pid in (self.process.pid, *_children(self.process.pid)):  # each child has its own process group
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        _signal_all([self.process.pid, *_children(self.process.pid)], signal.SIGKILL)
         self.process.wait()
 
     def stop(self) -> None:
@@ -88,13 +86,11 @@ class Postgres:
         stat = Path(f"/proc/{self.process.pid}/stat")
         until(lambda: stat.read_text().rpartition(")")[2].split()[0] == "T")  # from then on it starts no process
         pids = [self.process.pid, *_children(self.process.pid)]
-        for pid in pids:
-            os.kill(pid, signal.SIGSTOP)
+        _signal_all(pids, signal.SIGSTOP)
         try:
             yield
         finally:
-            for pid in pids:
-                os.kill(pid, signal.SIGCONT)
+            _signal_all(pids, signal.SIGCONT)
 
     def run(self, program: str, *arguments: object) -> None:
         """Run one of PostgreSQL's programs."""
@@ -156,6 +152,12 @@ def fresh_schema(server: Postgres) -> Iterator[str]:
         count = "SELECT count(*) FROM pg_stat_activity WHERE application_name = %s"
         until(lambda: admin.execute(count, (name,)).fetchone() == (0,), seconds=10, why="a connection is still open")
         admin.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(name)))
+
+
+def _signal_all(pids: list[int], number: signal.Signals) -> None:
+    for pid in pids:  # each child has its own process group
+        with suppress(ProcessLookupError):  # it has ended
+            os.kill(pid, number)
 
 
 def _children(parent: int) -> list[int]:

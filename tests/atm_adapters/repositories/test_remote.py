@@ -127,9 +127,7 @@ def test_missing_server_is_reported_with_the_command_to_start_one() -> None:
         get_account(RemoteAccountRepository(NO_SERVER), "0")
 
 
-@pytest.mark.parametrize(
-    "url", ["http://127.0.0.1:port", "http://[::1", "http://127.0.0.1:99999", "http://me:se/cret@127.0.0.1"]
-)
+@pytest.mark.parametrize("url", ["http://127.0.0.1:port", "http://[::1", "http://127.0.0.1:99999"])
 def test_malformed_url_is_refused(url: str) -> None:
     with pytest.raises(StoreUnavailable, match="its URL should be like http://"):
         open_store(url)
