@@ -137,15 +137,23 @@ class PostgresSession:
         """
         self._process.check()
         until = self.deadline() if deadline is None else deadline
-        retrying = Retrying(
-            retry=retry_if_exception(self._is_transient),
-            stop=lambda _: self._pool.closed or time.monotonic() >= until,
-            wait=_PAUSE,
-            reraise=True,
-        )
         with self._translate_errors():
-            result: T = retrying(self._run, work, until)
+            try:
+                return self._run(work, until)
+            except psycopg.Error as error:
+                if not self._is_transient(error) or self._must_stop(until):
+                    raise
+            # Only now, because tenacity makes a look-up half as fast.
+            result: T = Retrying(
+                retry=retry_if_exception(self._is_transient),
+                stop=lambda _: self._must_stop(until),
+                wait=_PAUSE,
+                reraise=True,
+            )(self._run, work, until)
             return result
+
+    def _must_stop(self, deadline: float) -> bool:
+        return self._pool.closed or time.monotonic() >= deadline
 
     def _run(self, work: Callable[[Connection], T], deadline: float) -> T:
         with self._connection(deadline) as connection:

@@ -152,7 +152,7 @@ def test_server_is_not_ready_while_it_cannot_write(
         assert admin.execute("SELECT count(*) FROM journal").fetchone() == (0,)
         admin.execute(break_it)
         assert httpx.get(f"{server.address}/health/ready", timeout=30).status_code == 503
-        assert reason in server.log.read_text()
+        until(lambda: reason in server.log.read_text())
         if mend_it is not None:
             admin.execute(mend_it)
             assert httpx.get(f"{server.address}/health/ready", timeout=30).status_code == 200

@@ -26,7 +26,7 @@ DOCS_PATH: Final = "/docs"
 _TITLE: Final = "Mini-ATM"
 _ASSETS: Final = f"{DOCS_PATH}/assets"
 _MEDIA_TYPES: Final = {"swagger-ui-bundle.js": b"text/javascript", "swagger-ui.css": b"text/css"}
-_CHUNK_BYTES: Final = 32 * 1024
+_CHUNK_BYTES: Final = 16 * 1024
 
 _PAGE: Final = f"""<!doctype html>
 <html lang="en">

@@ -133,7 +133,8 @@ def test_replaced_file_is_not_ready_and_logged(tmp_path: Path) -> None:
         answer = ready(server)
         assert_not_ready(answer)
         assert str(tmp_path) not in answer.text
-        assert f"{path} was moved, deleted or replaced while in use: put it back" in server.log.read_text()
+        reason = f"{path} was moved, deleted or replaced while in use: put it back"
+        until(lambda: reason in server.log.read_text())
 
 
 def test_newer_schema_is_not_ready_and_logged(tmp_path: Path) -> None:
@@ -143,7 +144,8 @@ def test_newer_schema_is_not_ready_and_logged(tmp_path: Path) -> None:
         with closing(sqlite3.connect(path)) as other:
             other.execute("PRAGMA user_version = 2")
         assert_not_ready(ready(server))
-        assert "its schema has version 2, but this release of Mini-ATM supports version 1" in server.log.read_text()
+        reason = "its schema has version 2, but this release of Mini-ATM supports version 1"
+        until(lambda: reason in server.log.read_text())
 
 
 def test_custom_repository_is_ready_without_reporting_durability() -> None:

@@ -34,9 +34,9 @@ MAX_MESSAGE_BYTES: Final = 256 * 1024
 """All bytes of one request: head, body, chunk sizes and extensions, trailers, and a body that nothing reads."""
 
 _PIECE: Final = 512  # bytes, for the parser; at most 28 requests fit
-_WRITE_BUFFER: Final = 32 * 1024
+_WRITE_BUFFER: Final = 16 * 1024
 _LINGER_SECONDS: Final = 1.0
-_LINGER_BYTES: Final = 256 * 1024
+_LINGER_BYTES: Final = 8 * 1024 * 1024
 
 _HEAD_TOO_LARGE = f"The head of a request may have at most {MAX_HEAD_BYTES:,} bytes and {MAX_FIELDS} fields."
 _MESSAGE_TOO_LARGE = f"A request may have at most {MAX_MESSAGE_BYTES:,} bytes."
@@ -268,15 +268,14 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         if self._refusal is None or self._is_refused or self._is_blocked() or self.transport.is_closing():
             return
         is_own = self._is_arriving and not self._in_head and self.cycle is not None
-        if is_own and self.cycle.response_started:
-            if self.cycle.response_complete:
-                self.transport.close()
+        if is_own and self.cycle.response_started and not self.cycle.response_complete:
             return  # on_response_complete() comes back here
+        self._is_refused = True
+        if not (is_own and self.cycle.response_complete):
+            self.transport.write(_answer(*self._refusal))
         if is_own:
             self.cycle.disconnected = True  # its handler gets http.disconnect instead of the rest of the body
             self.cycle.message_event.set()
-        self._is_refused = True
-        self.transport.write(_answer(*self._refusal))
         # Closing now would reset the connection if the client still sends, and the client might lose the answer.
         cast("CoalescingTransport", self.transport).write_eof()
         self.flow.resume_reading()
