@@ -15,7 +15,7 @@ MAX_PATH_BYTES: Final = 1024
 """The longest path of the API has 211. Litestar caches 1,024 paths, so long ones must not reach it."""
 
 _NO_ROUTE: Final = "/-"
-_SECURITY_HEADERS: Final = (
+SECURITY_HEADERS: Final = (
     (b"content-security-policy", b"frame-ancestors 'none'"),
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
@@ -36,7 +36,7 @@ class Boundary:
 
         def send_with_headers(message: Message) -> Awaitable[None]:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], (HEADER, request_id), *_SECURITY_HEADERS]
+                message["headers"] = [*message["headers"], (HEADER, request_id), *SECURITY_HEADERS]
             return send(message)
 
         await self._app(scope, receive, send_with_headers)

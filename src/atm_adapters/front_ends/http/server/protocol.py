@@ -23,6 +23,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from atm_adapters.front_ends.http.boundary import SECURITY_HEADERS
 from atm_adapters.front_ends.http.server.transport import CoalescingTransport
 from atm_adapters.wire.exact_json import encode
 from atm_adapters.wire.problem_document import PROBLEM_JSON, http_problem_document
@@ -31,12 +32,14 @@ MAX_CONNECTIONS: Final = 1_000
 MAX_HEAD_BYTES: Final = 16 * 1024
 MAX_FIELDS: Final = 100
 MAX_MESSAGE_BYTES: Final = 256 * 1024
-"""All bytes of one request: head, body, chunk sizes and extensions, trailers, and a body that nothing reads."""
+"""All bytes of one request: head, body, chunk sizes and extensions, and trailers."""
+
+MAX_DISCARDED_BYTES: Final = 8 * 1024 * 1024
+"""The same for a request that was answered before it was complete. Its bytes are not kept."""
 
 _PIECE: Final = 512  # bytes, for the parser; at most 28 requests fit
 _WRITE_BUFFER: Final = 16 * 1024
 _LINGER_SECONDS: Final = 1.0
-_LINGER_BYTES: Final = 8 * 1024 * 1024
 
 _HEAD_TOO_LARGE = f"The head of a request may have at most {MAX_HEAD_BYTES:,} bytes and {MAX_FIELDS} fields."
 _MESSAGE_TOO_LARGE = f"A request may have at most {MAX_MESSAGE_BYTES:,} bytes."
@@ -230,7 +233,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             self._message_bytes = 0
         elif self._in_head and self._message_bytes > MAX_HEAD_BYTES:
             self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, _HEAD_TOO_LARGE)
-        elif self._message_bytes > MAX_MESSAGE_BYTES:
+        elif self._message_bytes > (MAX_DISCARDED_BYTES if self._is_answered() else MAX_MESSAGE_BYTES):
             self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, _MESSAGE_TOO_LARGE)
 
     def _ignore_upgrade(self, rest: bytes) -> None:
@@ -248,6 +251,10 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         self._replays_head = True
         self._feed(b"\r\n".join([*head, b"", b""]))
         self._unparsed[:0] = rest
+
+    def _is_answered(self) -> bool:
+        """Return whether the request that arrives has its answer already, so that the rest of it is discarded."""
+        return not self._in_head and self.cycle is not None and self.cycle.response_complete
 
     def _is_blocked(self) -> bool:
         """Return whether an earlier request than the one that arrives has no answer yet."""
@@ -283,7 +290,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
 
     def _discard(self, data: bytes) -> None:
         self._discarded += len(data)
-        if self._discarded > _LINGER_BYTES:
+        if self._discarded > MAX_DISCARDED_BYTES:
             if self._is_refused:
                 self.transport.close()
             else:
@@ -327,6 +334,6 @@ def _answer(status: HTTPStatus, detail: str) -> bytes:
     body = encode(http_problem_document(status, detail))
     head = (
         f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-type: {PROBLEM_JSON}\r\n"
-        f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
+        f"content-length: {len(body)}\r\nconnection: close\r\n"
     )
-    return head.encode() + body
+    return b"".join([head.encode(), *(b"%b: %b\r\n" % field for field in SECURITY_HEADERS), b"\r\n", body])

@@ -53,6 +53,7 @@ def assert_refused(answer: bytes, status: int) -> None:
     head, _, body = answer.partition(b"\r\n\r\n")
     assert head.startswith(f"HTTP/1.1 {status} ".encode()), answer
     assert b"content-type: application/problem+json" in head
+    assert b"x-frame-options: DENY" in head
     problem = json.loads(body)
     assert (problem["status"], problem["type"]) == (status, "about:blank")
     assert problem["detail"]
