@@ -23,9 +23,9 @@ def install(session: nox.Session, *groups: str) -> None:
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
-    """Run the tests, except reliability, in two processes, on every Python that is installed."""
+    """Run the tests, except reliability, on every Python that is installed."""
     install(session, "test")
-    run = ["pytest", "--numprocesses", "2", "--dist", "worksteal"]
+    run = ["pytest", "--numprocesses", "4", "--dist", "worksteal"]  # many tests wait more than they compute
     session.run(*run, *(session.posargs or ["--ignore", "tests/reliability"]))
 
 

@@ -11,12 +11,12 @@ PAGE = (Path(__file__).parents[2] / "docs" / "write-a-repository.md").read_text(
 FILES = dict(re.findall(r"^```python\n# (\S+)\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE))
 
 
-def run_pytest(folder: Path, **files: str) -> tuple[int, str]:
-    """Write modules into a folder, run pytest there, and return its exit code and output."""
+def run_pytest(folder: Path, tests: str, **files: str) -> tuple[int, str]:
+    """Write modules into a folder, run tests of these names there, and return the exit code and the output."""
     for name, text in files.items():
         (folder / f"{name}.py").write_text(text)
     done = subprocess.run(  # noqa: S603 - the page's own programs
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", folder, folder],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", tests, "--rootdir", folder, folder],
         capture_output=True,
         text=True,
         timeout=300,
@@ -49,7 +49,7 @@ class TestBroken(RepositoryContract):
     def new_repository(self):
         yield GetThenSave()
 """
-    exit_code, output = run_pytest(tmp_path, get_then_save=broken, test_broken=suite)
+    exit_code, output = run_pytest(tmp_path, "concurrent or repeated_key", get_then_save=broken, test_broken=suite)
     assert exit_code == 1, output
     failed = set(re.findall(r"^FAILED \S+::(\w+)", output, re.MULTILINE))
     assert any(name.startswith("test_concurrent_") for name in failed)

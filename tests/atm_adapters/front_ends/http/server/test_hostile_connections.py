@@ -143,7 +143,7 @@ def test_pipelined_requests_that_no_one_reads_hold_little_memory(server: Server)
         clients = [stack.enter_context(socket.create_connection(server.host_and_port, timeout=30)) for _ in range(5)]
         for client in clients:
             client.setblocking(False)
-        for _ in range(150):
+        for _ in range(50):
             for client in clients:
                 with suppress(BlockingIOError, ConnectionError):
                     client.send(pipelined)
