@@ -25,7 +25,7 @@ def install(session: nox.Session, *groups: str) -> None:
 def tests(session: nox.Session) -> None:
     """Run the tests, except reliability, on every Python that is installed."""
     install(session, "test")
-    run = ["pytest", "--numprocesses", "2", "--dist", "worksteal"]
+    run = ["pytest", "--numprocesses", "3", "--dist", "worksteal"]  # many tests wait more than they compute
     session.run(*run, *(session.posargs or ["--ignore", "tests/reliability"]))
 
 
