@@ -5,7 +5,7 @@ The docstrings are the contract. ``atm_adapters.conformance.repository`` tests i
 
 from collections.abc import Awaitable, Generator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Final, Protocol, TypeVar, runtime_checkable
 
 from atm_core.account import Account
 from atm_core.audit import AuditedAccount
@@ -13,6 +13,9 @@ from atm_core.errors import AtmError
 from atm_core.transaction import Transaction
 
 Out_co = TypeVar("Out_co", covariant=True)
+
+GRACE_SECONDS: Final = 5
+"""How long work under way may take at shutdown: requests, and then the calls of a store that closes."""
 
 
 class AccountRepository(Protocol[Out_co]):

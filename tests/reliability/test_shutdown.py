@@ -13,7 +13,7 @@ from support.clients import deposits_while_a_server_is_ended
 from support.evidence import Record, Rounds
 from support.server import Server
 
-from atm_adapters.front_ends.http.server.run import GRACE_SECONDS
+from atm_core.ports import GRACE_SECONDS
 
 HALF_SENT = [
     b"",

@@ -8,13 +8,10 @@ from typing import Any, Final, TypeVar
 
 from atm_adapters.repositories.ownership import ProcessGuard
 from atm_core import Account, AccountRepository, Overloaded, StoreUnavailable, Transaction
-from atm_core.ports import Durability, ReportsDurability, Store
+from atm_core.ports import GRACE_SECONDS, Durability, ReportsDurability, Store
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-GRACE_SECONDS: Final = 5.0
-"""How long ``close`` waits for calls under way before it closes the repository beneath them."""
 
 MAX_WAITING: Final = 10_000
 
@@ -69,7 +66,7 @@ class ThreadPoolBridge:
         return self._pool.submit(durability_of, self._repository)
 
     async def close(self) -> None:
-        """Finish the calls under way, for up to :data:`GRACE_SECONDS`, then close the repository."""
+        """Finish the calls under way, for up to ``GRACE_SECONDS``, then close the repository."""
         self._pool.owner.check()
         self._pool.accepts = False
         await close_after(self._pool.calls, self._repository)
@@ -141,7 +138,7 @@ class BoundedThreadPool:
 
 
 async def close_after(calls: set[asyncio.Future[Any]], repository: Store) -> None:
-    """Wait for these calls for up to :data:`GRACE_SECONDS`, close the repository, then wait for the rest of them.
+    """Wait for these calls for up to ``GRACE_SECONDS``, close the repository, then wait for the rest of them.
 
     A store can also be closed on another event loop, because its own may have ended. Its calls are not waited for then.
     """

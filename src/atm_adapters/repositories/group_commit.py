@@ -16,7 +16,6 @@ from copy import copy
 from typing import Any, Final, TypeAlias
 
 from atm_adapters.repositories.bridges import (
-    GRACE_SECONDS,
     MAX_WAITING,
     BoundedThreadPool,
     EventLoopGuard,
@@ -26,7 +25,7 @@ from atm_adapters.repositories.bridges import (
 )
 from atm_adapters.repositories.ownership import ProcessGuard
 from atm_core import Account, OutcomeUnknown, Overloaded, Transaction
-from atm_core.ports import BatchRepository, CommitObserver, Durability
+from atm_core.ports import GRACE_SECONDS, BatchRepository, CommitObserver, Durability
 
 logger = logging.getLogger(__name__)
 

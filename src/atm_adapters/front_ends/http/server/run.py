@@ -11,7 +11,6 @@ from contextlib import contextmanager, suppress
 from io import TextIOWrapper
 from tempfile import TemporaryDirectory
 from types import FrameType
-from typing import Final
 
 import uvicorn
 from litestar import Litestar
@@ -25,9 +24,9 @@ from atm_adapters.front_ends.http.docs import DOCS_PATH
 from atm_adapters.front_ends.http.request_id import RequestIdFilter
 from atm_adapters.front_ends.http.server.log_queue import QueuedStderrHandler
 from atm_adapters.front_ends.http.server.protocol import LimitedHttpProtocol
+from atm_core.ports import GRACE_SECONDS
 
 _METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client's own name for it
-GRACE_SECONDS: Final = 5  # for requests under way at shutdown; closing the store may take as long again
 
 
 class AddressUnavailable(Exception):
