@@ -34,7 +34,7 @@ def check(
     """
     from atm_adapters.conformance.http_api.report import as_table, running, to_json
     from atm_adapters.conformance.http_api.run import AccountsUnusable, ServerUnreachable, check_api, valid_url
-    from atm_adapters.wire.error_responses import REFUSED, UNAVAILABLE
+    from atm_adapters.wire.error_responses import FAILED, REFUSED, UNAVAILABLE
     from atm_core.account import parse_account_number
 
     try:
@@ -54,4 +54,4 @@ def check(
         fail(str(error), UNAVAILABLE if isinstance(error, ServerUnreachable) else REFUSED)
     echo(to_json(report) if as_json else as_table(report))
     if report.failed:
-        raise typer.Exit(1)
+        raise typer.Exit(FAILED)

@@ -53,6 +53,7 @@ def verify(
     Example: `atm verify`
     """
     from atm_adapters.front_ends.cli.listing import audit_document, audit_report
+    from atm_adapters.wire.error_responses import FAILED
 
     with opened(store, must_exist=True) as auditable:
         if not isinstance(auditable, AuditableStore):
@@ -71,7 +72,7 @@ def verify(
 
     echo_all((audit_document if as_json else audit_report)(count, entries, wrong))
     if wrong:
-        raise typer.Exit(1)
+        raise typer.Exit(FAILED)
 
 
 def _echo_with_pager(texts: Iterator[str]) -> None:
