@@ -40,6 +40,7 @@ MAX_DISCARDED_BYTES: Final = 8 * 1024 * 1024
 _PIECE: Final = 512  # bytes, for the parser; at most 28 requests fit
 _WRITE_BUFFER: Final = 16 * 1024
 _LINGER_SECONDS: Final = 1.0
+_DISCARD_PAUSE: Final = 0.002  # seconds, for each connection that was refused and may still send
 
 _HEAD_TOO_LARGE = f"The head of a request may have at most {MAX_HEAD_BYTES:,} bytes and {MAX_FIELDS} fields."
 _MESSAGE_TOO_LARGE = f"A request may have at most {MAX_MESSAGE_BYTES:,} bytes."
@@ -48,6 +49,9 @@ _BUSY = (HTTPStatus.SERVICE_UNAVAILABLE, "The server has too many connections. T
 
 # Per server, the connections that have no complete request, the one that waits longest first.
 _waiting: "WeakKeyDictionary[ServerState, dict[LimitedHttpProtocol, None]]" = WeakKeyDictionary()
+
+# Per server, the connections that were refused and may still send.
+_lingering: "WeakKeyDictionary[ServerState, set[LimitedHttpProtocol]]" = WeakKeyDictionary()
 
 
 class _Flow(FlowControl):
@@ -82,6 +86,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         self._read_deadline: asyncio.TimerHandle | None = None
         self._write_deadline: asyncio.TimerHandle | None = None
         self._waiting = _waiting.setdefault(self.server_state, {})
+        self._lingering = _lingering.setdefault(self.server_state, set())
 
     # What the event loop calls
 
@@ -108,6 +113,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         self._stop_read_deadline()
         self._stop_write_deadline()
         self._waiting.pop(self, None)
+        self._lingering.discard(self)
         super().connection_lost(exc)
         self._unparsed.clear()
         self.pipeline.clear()
@@ -287,6 +293,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         cast("CoalescingTransport", self.transport).write_eof()
         self.flow.resume_reading()
         self.loop.call_later(_LINGER_SECONDS, self.transport.close)
+        self._lingering.add(self)
 
     def _discard(self, data: bytes) -> None:
         self._discarded += len(data)
@@ -295,6 +302,10 @@ class LimitedHttpProtocol(HttpToolsProtocol):
                 self.transport.close()
             else:
                 self.flow.pause_reading()
+        elif self._is_refused:
+            # Otherwise the event loop reads up to 8 MiB of each such connection in one turn, and delays all others.
+            self.flow.pause_reading()
+            self.loop.call_later(_DISCARD_PAUSE * len(self._lingering), self.flow.resume_reading)
 
     def _start_read_deadline(self) -> None:
         self._read_deadline = self.loop.call_later(self.read_seconds, self._on_read_deadline)
