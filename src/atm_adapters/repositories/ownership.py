@@ -5,10 +5,19 @@ Its calls would wait for ever or lose answered transactions.
 """
 
 import os
-from threading import Lock
-from types import TracebackType
 
 from atm_core import StoreUnavailable
+
+_forks = 0  # between the first process and this one
+
+
+def _count_fork() -> None:
+    global _forks
+    _forks += 1
+
+
+if hasattr(os, "register_at_fork"):  # Windows has no forks
+    os.register_at_fork(after_in_child=_count_fork)
 
 
 class ProcessGuard:
@@ -19,30 +28,12 @@ class ProcessGuard:
 
     def __init__(self, store: str = "of this call") -> None:
         self._store = store
-        self._process = os.getpid()
+        self._forks = _forks
 
     def check(self) -> None:
         """Check that the caller is in the same process. This takes no lock.
 
         :raises StoreUnavailable: if the caller is in another process.
         """
-        if os.getpid() != self._process:
+        if self._forks != _forks:  # os.getpid() would take 0.2 us, a twentieth of a deposit in memory
             raise StoreUnavailable(self._store, "it was opened in another process; open it in each process")
-
-
-class ProcessLock(ProcessGuard):
-    """A lock for the threads of one process.
-
-    :raises StoreUnavailable: in a ``with`` statement of another process, instead of waiting.
-    """
-
-    def __init__(self, store: str) -> None:
-        super().__init__(store)
-        self._lock = Lock()
-
-    def __enter__(self) -> None:
-        self.check()
-        self._lock.acquire()
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._lock.release()

@@ -1,7 +1,6 @@
 """Accounts in a SQLite file: one machine, any number of processes, durable before answered."""
 
 import json
-import os
 import sqlite3
 import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -10,10 +9,12 @@ from datetime import UTC, datetime
 from os import PathLike
 from os.path import isdir
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
-from atm_adapters.repositories.ownership import ProcessLock
+from atm_adapters.repositories.ownership import ProcessGuard
 from atm_adapters.repositories.sql_rows import JOURNAL_ROWS, MAX_CENTS, account_from, recorded_from, unsupported_version
+from atm_adapters.repositories.sqlite_files import SqliteFiles
 from atm_core import Account, AuditedAccount, Entry, Transaction, audit, decide
 from atm_core.errors import AccountAlreadyExists, AccountNotFound, AtmError, OutcomeUnknown, StoreUnavailable
 from atm_core.money import to_minor_units
@@ -58,8 +59,10 @@ class SqliteAccountRepository(BatchRepository):
     (https://sqlite.org/pragma.html#pragma_synchronous).
 
     SQLite does not notice when a file is moved, deleted or replaced while it is in use, and writes to the old one.
-    So each call compares device and inode, and raises ``StoreUnavailable`` until the file is back. For the log, only
-    ``durability`` compares them. Writes check that it exists.
+    So each commit ends with a look at device and inode: if the file's name does not lead to the file in use, the
+    outcome is an ``OutcomeUnknown``, and the next calls raise ``StoreUnavailable`` until the file is back. A call
+    compares all files if the last comparison is 0.1 seconds old. For so long, a read may return what a replaced file
+    held. Of the log, calls check only that it exists. ``durability`` compares it.
 
     :param path: the file. It is created if it does not exist, but its folder is not. It may have no second name
         (hard link), because its log belongs to a name.
@@ -77,16 +80,18 @@ class SqliteAccountRepository(BatchRepository):
             raise StoreUnavailable(str(path), f"the current folder cannot be read ({error.strerror})") from error
         self._file = str(self._path)
         self._lock_timeout = lock_timeout
-        self._write_lock = ProcessLock(self._file)
-        self._read_lock = ProcessLock(self._file)
+        self._process = ProcessGuard(self._file)
+        self._write_lock = Lock()
+        self._read_lock = Lock()
         self._next_probe = time.monotonic()
-        self._in_use: dict[str, tuple[int, int] | None] = {}  # empty until the store is prepared
+        self._files = SqliteFiles(self._file)
+        self._is_prepared = False
         self._writer = self._connect()
         try:
-            in_use = {self._file: _identity(self._file)}
+            self._files.remember_file()
             self._prepare(initial_accounts)
-            self._log, self._shm = companions = _companions(self._file)
-            self._in_use = in_use | {name: _identity(name) for name in companions}
+            self._files.remember_log()
+            self._is_prepared = True
             # A reader with its own connection does not wait for the writer, because the file is in WAL mode.
             self._reader = self._connect()
         except BaseException:
@@ -140,7 +145,7 @@ class SqliteAccountRepository(BatchRepository):
         probe = time.monotonic() >= self._next_probe
         try:
             with self._commit() as connection:
-                self._check_in_use(self._log)
+                self._files.check()
                 (journal_mode,) = connection.execute("PRAGMA journal_mode").fetchone()
                 synchronous = _SYNCHRONOUS[self._header("synchronous")]
                 if probe:  # writes the file's first page, although its content stays the same
@@ -157,16 +162,17 @@ class SqliteAccountRepository(BatchRepository):
 
     def close(self) -> None:
         """Close the file. Further calls raise ``StoreUnavailable``."""
+        self._process.check()
         with self._write_lock, self._read_lock:
             self._reader.close()
             self._writer.close()
 
     def _connect(self) -> sqlite3.Connection:
-        self._read_lock.check()
+        self._process.check()
         if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
             oldest = ".".join(map(str, _OLDEST_SQLITE))
             raise self._unavailable(f"it needs SQLite {oldest} or newer, and this Python has {sqlite3.sqlite_version}")
-        self._check_in_use(*self._in_use)  # first, because SQLite would create a file that was moved away
+        self._files.check()  # first, because SQLite would create a file that was moved away
         with self._translate_errors():
             try:
                 connection = sqlite3.connect(
@@ -178,7 +184,7 @@ class SqliteAccountRepository(BatchRepository):
             except ValueError as error:  # a null character or a lone surrogate
                 raise self._unavailable(f"it is not a valid path ({error})") from error
             try:
-                self._check_files()
+                self._files.check_openable()
                 # FULL is SQLite's default, but distributions can change it.
                 connection.execute("PRAGMA synchronous = FULL")
                 # A commit writes whole pages, so small pages suit accounts that are spread over a large file. Rare
@@ -191,27 +197,6 @@ class SqliteAccountRepository(BatchRepository):
                 connection.close()
                 raise
             return connection
-
-    def _check_files(self) -> None:
-        """Refuse files that SQLite would open, but with a loss."""
-        if os.access(self._path, os.F_OK) and not os.access(self._path, os.W_OK):
-            # The connection would stay read-only, even after the file became writable again.
-            raise self._unavailable("the file is not writable")
-        log, _ = _companions(self._file)
-        # In this order, because the log of a new store is created last.
-        log_stat, stat = _stat(log), _stat(self._file)
-        if log_stat and log_stat.st_size > 0 and (stat is None or stat.st_size == 0):
-            # SQLite would delete the log with answered transactions and create a new store.
-            reason = f"the file is missing or empty, but its log {log} is not: restore the file, or move the log away"
-            raise self._unavailable(reason)
-        if stat and stat.st_nlink > 1:
-            # Processes that open it by different names would each write a log of their own.
-            raise self._unavailable("the file has several names (hard links): delete all but one, or use a copy")
-
-    def _check_in_use(self, *names: str) -> None:
-        for name in names:
-            if _identity(name) != self._in_use[name]:
-                raise self._unavailable(_moved(name))
 
     def _prepare(self, initial_accounts: Iterable[Account]) -> None:
         with self._translate_errors():
@@ -249,25 +234,24 @@ class SqliteAccountRepository(BatchRepository):
         self._header("user_version")  # the first read in this mode creates the log and its index
 
     def _read(self, query: str, *parameters: object) -> list[Any]:
+        self._process.check()
         with self._read_lock, self._translate_errors(self._reader):
             rows = self._reader.execute(query, parameters).fetchall()
-            self._check_in_use(self._file)
+            self._files.check_if_due()
         return rows
 
     @contextmanager
     def _commit(self, advice: str = OutcomeUnknown.OF_TRANSACTION) -> Iterator[sqlite3.Connection]:
         """Run the block in one write transaction, which is on disk when the block ends."""
+        self._process.check()
         with self._write_lock, self._translate_errors(self._writer):
             connection = self._writer
             try:
                 # IMMEDIATE takes the write lock before the first read, so no other process can write in between.
                 # Ctrl-C while it waits is raised when it has taken the lock, so it must stand in the try.
                 connection.execute("BEGIN IMMEDIATE")
-                if self._in_use:
-                    self._check_in_use(self._file, self._shm)
-                    # Not the log's inode: since Linux 6.13, os.stat() makes the next sync of a file half as long again.
-                    if not os.access(self._log, os.F_OK):
-                        raise self._unavailable(_moved(self._log))
+                if self._is_prepared:
+                    self._files.check_if_due()
                     self._check_version()
                 yield connection
             except BaseException:
@@ -283,8 +267,8 @@ class SqliteAccountRepository(BatchRepository):
                     # If the fsync failed, the commit may or may not be on disk.
                     raise OutcomeUnknown(self._file, str(error), advice) from error
                 raise
-            if self._in_use and _identity(self._file) != self._in_use[self._file]:  # moved before or after the commit
-                raise OutcomeUnknown(self._file, _moved(self._file), advice)
+            if self._is_prepared and (lost := self._files.find_lost_file()):  # moved before or after the commit
+                raise OutcomeUnknown(self._file, lost, advice)
 
     @contextmanager
     def _translate_errors(self, connection: sqlite3.Connection | None = None) -> Iterator[None]:
@@ -317,32 +301,6 @@ def _code(error: sqlite3.Error) -> int | None:
     """Return SQLite's primary result code, or None for an error of Python's driver."""
     code: int | None = getattr(error, "sqlite_errorcode", None)
     return None if code is None else code & 0xFF
-
-
-def _companions(file: str) -> tuple[str, str]:
-    """Return the names of a file's log and of the log's index, which SQLite puts beside it."""
-    file = os.path.realpath(file)
-    return f"{file}-wal", f"{file}-shm"
-
-
-def _moved(name: str) -> str:
-    return (
-        f"{name} was moved, deleted or replaced while in use: put it back, or stop every program that uses"
-        " the store, and move its -wal and -shm files away before the next start"
-    )
-
-
-def _stat(name: str) -> os.stat_result | None:
-    try:
-        return os.stat(name)  # noqa: PTH116 - faster than Path.stat(), and each call needs it
-    except OSError:
-        return None
-
-
-def _identity(name: str) -> tuple[int, int] | None:
-    """Return the device and inode that a name refers to, or None if there is no such file."""
-    stat = _stat(name)
-    return stat and (stat.st_dev, stat.st_ino)
 
 
 def _insert_accounts(connection: sqlite3.Connection, accounts: Iterable[Account]) -> int:

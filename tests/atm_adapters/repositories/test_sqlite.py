@@ -368,13 +368,45 @@ def test_backup_without_write_ahead_log_can_be_used(path: Path, accounts: Sqlite
         assert restored.durability().durable
 
 
-def test_reads_of_a_replaced_file_are_unavailable(path: Path, accounts: SqliteAccountRepository) -> None:
+READS: dict[str, Callable[[SqliteAccountRepository], object]] = {
+    "get": lambda accounts: get_account(accounts, "0"),
+    "list_accounts": lambda accounts: accounts.list_accounts("", 10),
+    "count_accounts": lambda accounts: accounts.count_accounts(),
+}
+
+
+@pytest.mark.parametrize("read", READS.values(), ids=READS)
+def test_reads_notice_a_replaced_file_in_a_tenth_of_a_second(
+    path: Path, accounts: SqliteAccountRepository, read: Callable[[SqliteAccountRepository], object]
+) -> None:
+    read(accounts)
     copy = path.with_name("copy")
     copy.write_bytes(path.read_bytes())
     copy.replace(path)
-    for read in (lambda: get_account(accounts, "0"), lambda: accounts.list_accounts("", 10), accounts.count_accounts):
+    replaced = time.monotonic()
+
+    def read_for_a_tenth_of_a_second() -> None:
+        began = replaced
+        while began < replaced + 0.1:
+            began = time.monotonic()
+            read(accounts)
+
+    with pytest.raises(StoreUnavailable, match="was moved, deleted or replaced while in use"):
+        read_for_a_tenth_of_a_second()
+
+
+def test_moved_file_receives_one_commit_at_most_and_answers_none(path: Path, accounts: SqliteAccountRepository) -> None:
+    aside = path.with_name("aside")
+    for round_number in range(20):
+        deposit(accounts, "0", 1, f"before {round_number}")  # has just looked at the files
+        path.rename(aside)
+        with pytest.raises((OutcomeUnknown, StoreUnavailable), match="was moved, deleted or replaced while in use"):
+            deposit(accounts, "0", 1, f"first {round_number}")
         with pytest.raises(StoreUnavailable, match="was moved, deleted or replaced while in use"):
-            read()
+            deposit(accounts, "0", 1, f"second {round_number}")
+        aside.rename(path)
+        deposit(accounts, "0", 1, f"first {round_number}")
+    assert get_account(accounts, "0").balance == 1040
 
 
 def test_moved_folder_is_not_created_again(tmp_path: Path) -> None:
