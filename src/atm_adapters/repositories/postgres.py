@@ -11,6 +11,7 @@ The SQL uses only features that PostgreSQL shares with the engines that speak it
 import time
 from collections.abc import Generator, Iterable, Sequence
 from copy import copy
+from itertools import chain
 from typing import Any, Final, TypeAlias
 from uuid import UUID, uuid4
 
@@ -83,6 +84,8 @@ WHERE name IN ('fsync', 'full_page_writes', 'synchronous_commit', 'synchronous_s
 """
 
 
+_MAX_SILENCE: Final = 300.0
+"""Seconds that an audit waits for its next rows. Counting or sorting a very large table takes some of them."""
 _DURABILITY_RETRY_TIMEOUT: Final = 1.0  # less than readiness checks wait, so that they can report the reason
 
 
@@ -200,17 +203,22 @@ class PostgresAccountRepository(BatchRepository):
         return [account_from(number, balance) for number, balance in rows]
 
     def count_accounts(self) -> int:
-        # Counts without a deadline, because PostgreSQL reads the whole table for it.
-        with self._session.connect() as connection:
+        with self._session.connect() as connection, self._session.limited(connection, _MAX_SILENCE):
             rows = connection.execute("SELECT count(*) FROM account").fetchall()
         return int(rows[0][0])
 
     def audit(self) -> Generator[AuditedAccount, None, None]:
         # One statement reads one moment. Until it ends, vacuum keeps the rows that are replaced. The named cursor
-        # leaves the rows on the server and fetches some thousands at a time.
+        # leaves the rows on the server.
         with self._session.connect() as connection, connection.cursor("journal") as cursor:
-            cursor.itersize = 2000
-            yield from audit(cursor.execute(JOURNAL_ROWS))
+
+            def fetch() -> list[tuple[Any, ...]]:
+                with self._session.limited(connection, _MAX_SILENCE):
+                    return cursor.fetchmany(2000)
+
+            with self._session.limited(connection, _MAX_SILENCE):
+                cursor.execute(JOURNAL_ROWS)
+            yield from audit(chain.from_iterable(iter(fetch, [])))
 
     def durability(self) -> Durability:
         """Read the settings of a connection of the pool, which differ from the database's defaults.

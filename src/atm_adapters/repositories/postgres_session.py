@@ -85,7 +85,10 @@ class PostgresSession:
 
     @contextmanager
     def connect(self, *, autocommit: bool = False) -> Iterator[Connection]:
-        """Open a connection outside of the pool, without retries and without a deadline."""
+        """Open a connection outside of the pool, without retries, and without a deadline except in :meth:`limited`.
+
+        :raises StoreUnavailable: if opening it or the block fails.
+        """
         self._process.check()
         with self._translate_errors(), psycopg.connect(self._conninfo, autocommit=autocommit) as connection:
             yield connection
@@ -97,7 +100,7 @@ class PostgresSession:
         """
         Thread(target=_watch, args=(weakref.ref(self), self._closed), name="postgres-deadlines", daemon=True).start()
         try:
-            with self.connect(autocommit=True) as connection, self._limited(connection, self._retry_timeout):
+            with self.connect(autocommit=True) as connection, self.limited(connection, self._retry_timeout):
                 prepare(connection)
         except BaseException:
             self.close()
@@ -177,7 +180,7 @@ class PostgresSession:
         # Not pool.connection(), which commits on exit and raises if it cannot. That would hide an answer.
         connection = self._pool.getconn(timeout)
         try:
-            with self._limited(connection, max(0.0, deadline - time.monotonic())) as call:
+            with self.limited(connection, max(0.0, deadline - time.monotonic())) as call:
                 try:
                     yield connection
                 except BaseException:
@@ -193,12 +196,15 @@ class PostgresSession:
             self._pool.putconn(connection)
 
     def _configure(self, connection: Connection) -> None:
-        with self._limited(connection, 0.0):
+        with self.limited(connection, 0.0):
             _configure(connection)
 
     @contextmanager
-    def _limited(self, connection: Connection, seconds: float) -> Iterator["_Call"]:
-        """Abort the connection if the block takes longer than these seconds and the margin."""
+    def limited(self, connection: Connection, seconds: float) -> Iterator["_Call"]:
+        """Abort the connection if the block takes longer than these seconds and the margin.
+
+        :raises psycopg.OperationalError: if the connection was aborted.
+        """
         call = _Call(connection, time.monotonic() + seconds + _MARGIN)
         with self._in_use_lock:
             self._in_use.add(call)

@@ -17,6 +17,7 @@ from support.waiting import until
 from tenacity import RetryCallState
 
 from atm_adapters.bootstrap import open_store
+from atm_adapters.repositories import postgres
 from atm_adapters.repositories.postgres import PostgresAccountRepository
 from atm_adapters.repositories.postgres_session import _PAUSE, is_in_doubt
 from atm_core import Account, AccountRepository, OutcomeUnknown, StoreUnavailable, deposit, get_account, open_account
@@ -213,6 +214,40 @@ def test_store_with_a_locked_schema_is_not_opened(url: str) -> None:
         with pytest.raises(StoreUnavailable, match="did not answer in time"):
             thread.submit(PostgresAccountRepository, url, retry_timeout=0.5).result(_PATIENCE)
         holder.rollback()
+
+
+def test_audit_of_a_frozen_database_ends(own_postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postgres, "_MAX_SILENCE", 0.5)
+    many = [Account(str(number), 0) for number in range(5_000)]  # more than one fetch returns
+    with closing(PostgresAccountRepository(own_postgres.url, many)) as accounts:
+        audited = accounts.audit()
+        next(audited)
+        with ThreadPoolExecutor(1) as thread, own_postgres.frozen():
+            error = thread.submit(list, audited).exception(_PATIENCE)
+        assert isinstance(error, StoreUnavailable)
+        assert error.reason == "the database did not answer in time"
+        assert once_available(lambda: get_account(accounts, "0")).balance == 0
+        assert len(list(accounts.audit())) == accounts.count_accounts() == len(many)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [lambda accounts: accounts.count_accounts(), lambda accounts: next(accounts.audit())],
+    ids=["count", "audit"],
+)
+def test_audit_without_an_answer_ends(
+    url: str, monkeypatch: pytest.MonkeyPatch, call: Callable[[PostgresAccountRepository], object]
+) -> None:
+    monkeypatch.setattr(postgres, "_MAX_SILENCE", 0.5)
+    with closing(PostgresAccountRepository(url, OPENING)) as accounts, psycopg.connect(url) as holder:
+        holder.execute("LOCK TABLE account")
+        with ThreadPoolExecutor(1) as thread:
+            try:
+                error = thread.submit(call, accounts).exception(_PATIENCE)
+            finally:
+                holder.rollback()
+        assert isinstance(error, StoreUnavailable)
+        assert error.reason == "the database did not answer in time"
 
 
 def test_callers_of_a_frozen_database_share_one_deadline(own_postgres: Postgres) -> None:
