@@ -83,7 +83,8 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         self._refusal: tuple[HTTPStatus, str] | None = None
         self._is_refused = False
         self._discarded = 0
-        self._read_deadline: asyncio.TimerHandle | None = None
+        self._deadline: float | None = None  # for the next request, or for the rest of the one that arrives
+        self._timer: asyncio.TimerHandle | None = None
         self._write_deadline: asyncio.TimerHandle | None = None
         self._waiting = _waiting.setdefault(self.server_state, {})
         self._lingering = _lingering.setdefault(self.server_state, set())
@@ -106,11 +107,12 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             longest.transport.close()
             del self._waiting[longest]
         self._waiting[self] = None
-        self._start_read_deadline()
+        self._set_deadline(self.read_seconds)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Release everything that the connection holds."""
-        self._stop_read_deadline()
+        if self._timer is not None:
+            self._timer.cancel()
         self._stop_write_deadline()
         self._waiting.pop(self, None)
         self._lingering.discard(self)
@@ -125,10 +127,11 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             return
         if self._unparsed or len(data) > _PIECE or self._is_blocked():
             self._unparsed += data
-            self._parse()
-        else:  # the usual case
+        else:
             self._feed(data)
-            self._parse()
+            if not (self._is_arriving or self._unparsed or self.flow.read_paused):
+                return  # the usual case: one complete request
+        self._parse()
 
     def pause_writing(self) -> None:
         """Give a client that does not read a deadline."""
@@ -150,7 +153,8 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             return
         self._is_arriving = True
         self._in_head = True
-        self._unset_keepalive_if_required()
+        if self.cycle is not None:  # otherwise the deadline for the first request goes on
+            self._deadline = None
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
@@ -158,8 +162,9 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         if self._replays_head:
             self._replays_head = False
             return
-        size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
-        if size > MAX_HEAD_BYTES or len(self.headers) > MAX_FIELDS:
+        # The bytes that arrived are a good estimate. Computing the exact size takes up to 1 % of a request.
+        is_small = self._message_bytes < MAX_HEAD_BYTES // 2
+        if len(self.headers) > MAX_FIELDS or not (is_small or self._head_bytes() <= MAX_HEAD_BYTES):
             self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, _HEAD_TOO_LARGE)
             raise ValueError(_HEAD_TOO_LARGE)  # stops the parser
         super().on_headers_complete()
@@ -173,25 +178,27 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         self._is_arriving = False
         self._in_head = True
         self._message_bytes = 0
+        self._deadline = None
         self._waiting.pop(self, None)
-        super().on_message_complete()
         if self.cycle.response_complete:  # answered before its body was complete
-            self._waiting[self] = None
-            self.timeout_keep_alive_task = self.loop.call_later(
-                self.timeout_keep_alive, self.timeout_keep_alive_handler
-            )
+            self._wait_for_next_request()
+        else:
+            self.cycle.more_body = False
+            self.cycle.message_event.set()
 
     # What uvicorn calls
 
     def on_response_complete(self) -> None:
-        """Continue with the next request."""
-        super().on_response_complete()
+        """Continue with the next request. uvicorn's own method starts a timer for each answer."""
+        self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
-        if self._is_arriving:
-            self._unset_keepalive_if_required()  # the read deadline takes its place
-        if not self.pipeline:
-            self._waiting[self] = None
+        if self.flow.read_paused:
+            self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        else:
+            self._wait_for_next_request()
         if self._unparsed or self._is_arriving or self._refusal is not None:
             self.loop.call_soon(self._parse)
 
@@ -200,6 +207,9 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         self._refuse(*_MALFORMED)
 
     # The rest is our own
+
+    def _head_bytes(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
 
     def _parse(self) -> None:
         """Feed the parser until a request is complete. Then wait for its answer."""
@@ -218,13 +228,15 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         if self._refusal is not None:
             self._answer_refusal()
         elif self._is_arriving and not self._is_blocked():
-            if self._read_deadline is None:
-                self._start_read_deadline()
-        elif self.cycle is not None or self._is_arriving:  # otherwise the deadline for the first request goes on
-            if self._read_deadline is not None:
-                self._stop_read_deadline()
-            if self._unparsed:
-                self.flow.pause_reading()
+            if self._deadline is None:
+                self._set_deadline(self.read_seconds)
+        elif self._unparsed:
+            self.flow.pause_reading()
+
+    def _wait_for_next_request(self) -> None:
+        self._waiting[self] = None
+        if not self._is_arriving:
+            self._set_deadline(self.timeout_keep_alive)
 
     def _feed(self, piece: bytes) -> None:
         self._message_bytes += len(piece)
@@ -274,7 +286,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         if self._refusal is None:
             self._refusal = status, detail
             self._unparsed.clear()
-            self._stop_read_deadline()
+            self._deadline = None
             self.loop.call_soon(self._answer_refusal)
 
     def _answer_refusal(self) -> None:
@@ -307,16 +319,24 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             self.flow.pause_reading()
             self.loop.call_later(_DISCARD_PAUSE * len(self._lingering), self.flow.resume_reading)
 
-    def _start_read_deadline(self) -> None:
-        self._read_deadline = self.loop.call_later(self.read_seconds, self._on_read_deadline)
+    def _set_deadline(self, seconds: float) -> None:
+        """Set the deadline. A timer that ends earlier is kept, because a timer for each request costs 1 % of it."""
+        self._deadline = self.loop.time() + seconds
+        if self._timer is not None and self._timer.when() > self._deadline:
+            self._timer.cancel()
+            self._timer = None
+        if self._timer is None:
+            self._timer = self.loop.call_later(seconds, self._on_timer)
 
-    def _stop_read_deadline(self) -> None:
-        if self._read_deadline is not None:
-            self._read_deadline.cancel()
-            self._read_deadline = None
-
-    def _on_read_deadline(self) -> None:
-        self._read_deadline = None
+    def _on_timer(self) -> None:
+        self._timer = None
+        if self._deadline is None:
+            return
+        rest = self._deadline - self.loop.time()
+        if rest > 0:
+            self._timer = self.loop.call_later(rest, self._on_timer)
+            return
+        self._deadline = None
         if self._is_arriving:
             self._refuse(
                 HTTPStatus.REQUEST_TIMEOUT,

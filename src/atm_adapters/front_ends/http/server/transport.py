@@ -16,6 +16,7 @@ class CoalescingTransport:
         self._loop = loop
         self._unsent: list[bytes] = []
         self._has_ended = False
+        self.is_closing = transport.is_closing
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
@@ -32,10 +33,6 @@ class CoalescingTransport:
         self._has_ended = True
         if not self._transport.is_closing() and self._transport.can_write_eof():
             self._transport.write_eof()
-
-    def is_closing(self) -> bool:
-        """Return whether the transport is closing."""
-        return self._transport.is_closing()
 
     def close(self) -> None:
         """Send what was written, then close the transport."""

@@ -231,6 +231,19 @@ def test_connection_of_a_request_answered_early_is_kept_alive_and_closed() -> No
         assert everything(client) == b""  # closed by the keep-alive timeout
 
 
+def test_idle_connection_is_closed_one_timeout_after_its_last_answer() -> None:
+    application = Application()
+    application.may_answer.set()
+    with impatient(application) as address, socket.create_connection(address, timeout=30) as client:
+        began = time.monotonic()
+        while time.monotonic() - began < 1.5:  # longer than the timeout
+            client.sendall(DEPOSIT)
+            last = time.monotonic()
+            assert statuses(client.recv(65536)) == [200]
+        assert everything(client) == b""
+        assert time.monotonic() - last > 0.9
+
+
 def test_client_that_does_not_read_is_disconnected() -> None:
     application = Application(b"x" * 32 * 2**20)
     application.may_answer.set()

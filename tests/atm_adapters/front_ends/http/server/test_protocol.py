@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import socket
 import threading
 import time
@@ -15,7 +16,7 @@ import pytest
 import uvicorn
 from support.server import Server, running_server
 
-from atm_adapters.front_ends.http.server.protocol import MAX_FIELDS, LimitedHttpProtocol
+from atm_adapters.front_ends.http.server.protocol import MAX_FIELDS, MAX_HEAD_BYTES, LimitedHttpProtocol
 
 HEAD = b"POST /accounts/0/deposit HTTP/1.1\r\nHost: localhost\r\nContent-Length: 13\r\n"
 WHOLE = HEAD + b'\r\n{"amount": 1}'
@@ -89,6 +90,17 @@ def test_endless_head_is_431_before_it_is_complete(client: socket.socket) -> Non
     assert_refused(everything(client), 431)
 
 
+@pytest.mark.parametrize(("size", "status"), [(MAX_HEAD_BYTES, 200), (MAX_HEAD_BYTES + 100, 431)])
+@pytest.mark.parametrize("earlier", [b"", WHOLE], ids=["first", "second"])
+def test_bound_of_a_head_holds_behind_another_request(
+    client: socket.socket, earlier: bytes, size: int, status: int
+) -> None:
+    head = HEAD + b"Connection: close\r\nX: "
+    client.sendall(earlier + head + b"x" * (size - len(head) - 4) + b'\r\n\r\n{"amount": 1}')
+    expected = [200, status] if earlier else [status]
+    assert [int(found) for found in re.findall(rb"HTTP/1.1 (\d+)", everything(client))] == expected
+
+
 def test_maximum_number_of_fields_is_accepted(client: socket.socket) -> None:
     client.sendall(HEAD + b"".join(b"X-%d: x\r\n" % n for n in range(MAX_FIELDS - 2)) + b'\r\n{"amount": 1}')
     assert client.recv(65536).startswith(b"HTTP/1.1 200 OK")
@@ -156,6 +168,35 @@ def test_connection_is_kept_alive_and_accepts_pipelined_requests(client: socket.
         while answer.count(b'"balance"') < requests:
             answer += client.recv(65536)
         assert answer.count(b"HTTP/1.1 200 OK") == requests
+
+
+class CountingLoop(asyncio.SelectorEventLoop):
+    """An event loop that counts the timers of connections."""
+
+    timers = 0
+
+    def call_later(self, delay: float, callback: Any, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
+        self.timers += isinstance(getattr(callback, "__self__", None), LimitedHttpProtocol)
+        return super().call_later(delay, callback, *args, **kwargs)
+
+
+def test_requests_of_a_connection_share_their_timers() -> None:
+    async def answer(_scope: Any, _receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"4")]})
+        await send({"type": "http.response.body", "body": b"done"})
+
+    server = uvicorn.Server(uvicorn.Config(answer, http=LimitedHttpProtocol, lifespan="off", log_config=None))
+    loop = CountingLoop()
+    with socket.create_server(("127.0.0.1", 0)) as listener, asyncio.Runner(loop_factory=lambda: loop) as runner:
+        thread = threading.Thread(target=runner.run, args=[server.serve(sockets=[listener])])
+        thread.start()
+        with socket.create_connection(listener.getsockname(), timeout=30) as client:
+            for _ in range(100):
+                client.sendall(WHOLE)
+                assert client.recv(65536).endswith(b"done")
+            server.should_exit = True
+        thread.join(timeout=30)
+    assert 1 <= loop.timers <= 4
 
 
 class ShortDeadlineProtocol(LimitedHttpProtocol):
