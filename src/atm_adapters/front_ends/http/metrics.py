@@ -1,4 +1,4 @@
-"""Metrics for Prometheus at ``/metrics``, with the extra ``metrics``: Litestar's request metrics, and those of commits.
+"""Metrics for Prometheus at ``/metrics``, with the extra ``metrics``: metrics of requests and of commits.
 
 No label contains an account number. With several workers, each writes its metrics into a shared folder,
 ``PROMETHEUS_MULTIPROC_DIR``, and the worker that answers ``/metrics`` adds them up.
@@ -16,7 +16,6 @@ from litestar import get
 from litestar.config.app import AppConfig
 from litestar.handlers import HTTPRouteHandler
 from litestar.plugins import InitPlugin
-from litestar.plugins.prometheus import PrometheusConfig, PrometheusMiddleware
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -56,16 +55,44 @@ _refusals = Counter("atm_refusals", "Requests answered with a problem document."
 _refusals.labels("store-unavailable")
 
 
-class _RequestCounter(PrometheusMiddleware):
-    """Litestar's middleware with the same metrics and labels, but with cached look-ups.
+# The names and labels of Litestar's plugin for Prometheus.
+_LABELS: Final = ("method", "path", "status_code", "app_name")
+_in_progress = Gauge(
+    "atm_requests_in_progress", "Total requests currently in progress", _LABELS, multiprocess_mode="livesum"
+)
+_total = Counter("atm_requests", "Total requests", _LABELS)
+_seconds = Histogram("atm_request_duration_seconds", "Request duration, in seconds", _LABELS)
+_errors = Counter("atm_requests_error", "Total errors in requests", _LABELS)
 
-    The look-ups, and the URL object that Litestar builds for each request, took as long as the answer itself.
-    """
 
-    def __init__(self, app: ASGIApp, config: PrometheusConfig) -> None:
-        super().__init__(app, config)
-        self._app_name = config.app_name
-        self._cache: dict[tuple[str, str, int], _RequestMetrics] = {}
+class _RequestMetrics(NamedTuple):
+    in_progress: Gauge
+    total: Counter
+    seconds: Histogram
+    errors: Counter | None
+
+
+class _MetricsByRequest(dict[tuple[str, str, int], _RequestMetrics]):
+    """The metrics for each method, path and status. Looking them up anew would take as long as the answer itself."""
+
+    def __missing__(self, key: tuple[str, str, int]) -> _RequestMetrics:
+        method, path, status = key
+        labels = (*key, "mini-atm")
+        metrics = self[key] = _RequestMetrics(
+            in_progress=_in_progress.labels(method, path, 200, "mini-atm"),  # its status is not known yet
+            total=_total.labels(*labels),
+            seconds=_seconds.labels(*labels),
+            errors=_errors.labels(*labels) if status >= HTTPStatus.INTERNAL_SERVER_ERROR else None,
+        )
+        return metrics
+
+
+class _RequestCounter:
+    """Middleware that counts and times the requests of each route."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._metrics = _MetricsByRequest()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle a request, and count it."""
@@ -78,49 +105,19 @@ class _RequestCounter(PrometheusMiddleware):
                 status = message["status"]
             return send(message)
 
-        in_progress = self._metrics_for(method, path, status).in_progress
+        in_progress = self._metrics[method, path, status].in_progress
         in_progress.inc()
         began = perf_counter()
         try:
-            await self.app(scope, receive, send_and_observe)
+            await self._app(scope, receive, send_and_observe)
         finally:
             seconds = perf_counter() - began
             in_progress.dec()
-            metrics = self._metrics_for(method, path, status)
+            metrics = self._metrics[method, path, status]
             metrics.total.inc()
-            metrics.duration.observe(seconds)
+            metrics.seconds.observe(seconds)
             if metrics.errors is not None:
                 metrics.errors.inc()
-
-    def _metrics_for(self, method: str, path: str, status: int) -> "_RequestMetrics":
-        key = (method, path, status)
-        if key not in self._cache:
-            labels: dict[str, str | int | float] = {
-                "method": method,
-                "path": path,
-                "status_code": status,
-                "app_name": self._app_name,
-            }
-            values = labels.values()
-            is_error = status >= HTTPStatus.INTERNAL_SERVER_ERROR
-            self._cache[key] = _RequestMetrics(
-                # Its status is not known yet. Litestar uses 200.
-                in_progress=self.requests_in_progress(labels).labels(method, path, 200, self._app_name),
-                total=self.request_count(labels).labels(*values),
-                duration=self.request_time(labels).labels(*values),
-                errors=self.requests_error_count(labels).labels(*values) if is_error else None,
-            )
-        return self._cache[key]
-
-
-class _RequestMetrics(NamedTuple):
-    in_progress: Gauge
-    total: Counter
-    duration: Histogram
-    errors: Counter | None
-
-
-_REQUESTS = PrometheusConfig(app_name="mini-atm", prefix="atm", group_path=True, middleware_class=_RequestCounter)
 
 
 class Metrics(InitPlugin):
@@ -129,7 +126,7 @@ class Metrics(InitPlugin):
     def on_app_init(self, app_config: AppConfig) -> AppConfig:
         """Add the middleware, the hook and the route."""
         _forget_dead_workers()
-        app_config.middleware.append(_REQUESTS.middleware)
+        app_config.middleware.append(_RequestCounter)
         app_config.after_exception.append(_count_refusal)
         app_config.route_handlers.append(_metrics_route())
         return app_config
