@@ -45,9 +45,9 @@ class Boundary:
 def _is_canonical(path: bytes) -> bool:
     """Return whether a path, as sent, has no trailing, double or encoded slash and is not too long."""
     return (
-        path.startswith(b"/")
-        and (not path.endswith(b"/") or path == b"/")
+        len(path) <= MAX_PATH_BYTES
+        and path[:1] == b"/"
+        and (path[-1:] != b"/" or path == b"/")
         and b"//" not in path
-        and b"%2f" not in path.lower()
-        and len(path) <= MAX_PATH_BYTES
+        and (b"%" not in path or b"%2f" not in path.lower())
     )

@@ -72,8 +72,8 @@ def refuse_cross_site(
     origins = set(allowed_origins)
 
     @lru_cache(1024)
-    def is_accepted(host: str, server: str) -> bool:
-        name = _without_port(host)
+    def is_accepted(host: bytes, server: str) -> bool:
+        name = _without_port(_text(host))
         return name in hosts or name == server or is_loopback(name) or _is_ip_address(name)
 
     async def refuse(request: Request[Any, Any, Any]) -> None:
@@ -83,9 +83,9 @@ def refuse_cross_site(
             if name == b"host":
                 if host is not None:
                     raise InvalidHostHeader
-                host = value.decode("latin-1").lower()
+                host = value
             elif name == b"origin":
-                origin = value.decode("latin-1").lower()
+                origin = _text(value)
             elif name == b"sec-fetch-site":
                 fetch_site = value
 
@@ -100,11 +100,15 @@ def refuse_cross_site(
         if fetch_site is not None:
             is_cross_site = fetch_site not in (b"same-origin", b"none")  # none: the user entered the address
         else:  # a browser from before 2023, or no browser
-            is_cross_site = origin is not None and origin.partition("://")[2] != host
+            is_cross_site = origin is not None and origin.partition("://")[2] != _text(host)
         if is_cross_site:
             raise CrossSiteRequest
 
     return refuse
+
+
+def _text(value: bytes) -> str:
+    return value.decode("latin-1").lower()
 
 
 def _without_port(host: str) -> str:

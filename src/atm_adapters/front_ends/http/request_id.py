@@ -3,7 +3,7 @@
 import logging
 import re
 from contextvars import ContextVar
-from secrets import token_hex
+from random import getrandbits
 from typing import Final
 
 from litestar.types import Scope
@@ -17,7 +17,8 @@ _current: ContextVar[bytes] = ContextVar("request_id", default=b"-")
 
 def begin_request(scope: Scope) -> bytes:
     """Return the id of a request, and set it for the log lines of the current task."""
-    request_id = _client_id(scope) or token_hex(16).encode()
+    # Not from `secrets`: an id is no secret, and the operating system's random numbers cost a system call.
+    request_id = _client_id(scope) or b"%032x" % getrandbits(128)
     _current.set(request_id)
     return request_id
 
