@@ -1,64 +1,80 @@
-"""The audit compares each balance with its journal."""
+"""The audit replays the journal, and compares each account with what its entries make of it."""
 
 from collections.abc import Iterable, Iterator
-from decimal import Decimal
 from itertools import groupby
 from operator import itemgetter
-from typing import Literal, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
-from atm_core.money import from_minor_units
-from atm_core.transaction import TransactionKind
+from atm_core.account import Account
+from atm_core.errors import AtmError
+from atm_core.transaction import Entry
 
-JournalRow: TypeAlias = tuple[str, int, Literal["opening"] | TransactionKind, int, int]
-"""A row of the journal: account number, entry number, kind, amount, balance.
+JournalRow: TypeAlias = tuple[str, int, Account | Entry | None]
+"""A row of the store: account number, entry number, and what the row holds.
 
-Sums are integers in cents, as stores keep them, because a damaged journal may hold values that are no longer
-valid sums of money. The row of an opening carries the account's present balance. Every other row carries the
-balance after the entry.
+The row of the account itself has the entry number 0 and holds the ``Account``. None means that the row holds no valid
+account or entry.
 """
 
 
 class AuditedAccount(NamedTuple):
-    """The audit's finding for one account. Sums are in the currency's major unit, with two decimals.
+    """The audit's finding for one account.
 
-    ``balance`` is the balance in the store, or None if the journal has entries for an account that does not
-    exist. ``expected`` is the opening balance plus all deposits minus all withdrawals. ``entries`` is the
-    number of journal entries. ``first_mismatch`` is the number of the first entry whose recorded balance
-    differs from the computed one, or None.
+    ``account`` is what the store has for it, or None if the journal has entries for an account that does not exist, or
+    if the account's row is damaged. ``expected`` is what its entries make of it, or None if it has no opening.
+    ``entries`` is the number of its entries. ``first_mismatch`` is the number of the first entry that does not follow
+    from the ones before it (a wrong balance or limit, a gap in the numbers, a key that occurs twice, a transaction
+    that the rules forbid), or None.
     """
 
     account_number: str
-    balance: Decimal | None
-    expected: Decimal
+    account: Account | None
+    expected: Account | None
     entries: int
     first_mismatch: int | None
 
     @property
     def is_consistent(self) -> bool:
-        """Whether the balance and every recorded balance match the journal."""
-        return self.balance == self.expected and self.first_mismatch is None
+        """Whether the account and every entry follow from the journal."""
+        return self.first_mismatch is None and self.account is not None and _are_same(self.account, self.expected)
 
 
-def audit(journal: Iterable[JournalRow]) -> Iterator[AuditedAccount]:
-    """Recompute every balance from the journal, and yield one finding for each account.
+def audit(rows: Iterable[JournalRow]) -> Iterator[AuditedAccount]:
+    """Apply all transactions of the journal again, and yield one finding for each account.
 
-    :param journal: rows grouped by account, each group in the order of its entries and with its opening first.
+    :param rows: grouped by account, each group in the order of its entry numbers.
     """
-    for account_number, rows in groupby(journal, itemgetter(0)):
-        balance = first_mismatch = None
-        expected = entries = 0
-        for _, entry, kind, amount, recorded in rows:
-            if kind == "opening":
-                expected, balance = amount, recorded
+    for account_number, group in groupby(rows, itemgetter(0)):
+        account = expected = first_mismatch = None
+        entries = 0
+        keys: set[str] = set()
+        for _, number, value in group:
+            if number == 0:
+                account = value if isinstance(value, Account) else None
                 continue
             entries += 1
-            expected += amount if kind == "deposit" else -amount
-            if recorded != expected and first_mismatch is None:
-                first_mismatch = entry
-        yield AuditedAccount(
-            account_number,
-            None if balance is None else from_minor_units(balance),
-            from_minor_units(expected),
-            entries,
-            first_mismatch,
-        )
+            computed = _next(expected, value, keys)
+            if first_mismatch is None and (computed is None or computed.last_entry != number):
+                first_mismatch = number
+            expected = computed or expected
+        yield AuditedAccount(account_number, account, expected, entries, first_mismatch)
+
+
+def _next(account: Account | None, entry: Account | Entry | None, keys: set[str]) -> Account | None:
+    """Return the account after an entry, or None if the entry does not follow from those before it."""
+    if not isinstance(entry, Entry):
+        return None
+    key = entry.transaction.key
+    if key is not None:
+        if key in keys:
+            return None
+        keys.add(key)
+    try:
+        after = entry.transaction.apply(account)
+    except AtmError:
+        return None
+    return after if _are_same(after, entry.account) else None
+
+
+def _are_same(account: Account, other: Account | None) -> bool:
+    return account == other and other is not None and account.last_entry == other.last_entry

@@ -59,6 +59,29 @@ class InvalidIdempotencyKey(AtmError):
         return f"The idempotency key{_quoted(self.key)} {self.reason}."
 
 
+class InvalidNote(AtmError):
+    """A note is malformed. ``note`` is the value as given, ``reason`` says what would be right."""
+
+    code = "invalid-note"
+    note: object
+    reason: str
+
+    def __str__(self) -> str:
+        return f"The note{_quoted(self.note)} {self.reason}."
+
+
+class InvalidPage(AtmError):
+    """A page of a history does not exist. ``parameter`` names what is wrong with its ``value``."""
+
+    code = "invalid-page"
+    parameter: str
+    value: object
+    reason: str
+
+    def __str__(self) -> str:
+        return f"The page's {self.parameter}{_quoted(self.value)} {self.reason}."
+
+
 class AccountNotFound(AtmError):
     """There is no account with this number."""
 
@@ -77,6 +100,69 @@ class AccountAlreadyExists(AtmError):
 
     def __str__(self) -> str:
         return f"Account {self.account_number} exists already."
+
+
+class AccountClosed(AtmError):
+    """A closed account takes no deposits and withdrawals, and cannot be closed again."""
+
+    code = "account-closed"
+    account_number: str
+
+    def __str__(self) -> str:
+        return f"Account {self.account_number} is closed. Nothing was changed."
+
+
+class AccountNotClosed(AtmError):
+    """An account cannot be reopened because it is not closed."""
+
+    code = "account-not-closed"
+    account_number: str
+
+    def __str__(self) -> str:
+        return f"Account {self.account_number} is not closed. Nothing was changed."
+
+
+class BalanceNotZero(AtmError):
+    """An account cannot be closed because its balance is not zero. ``balance`` is in the currency's major unit."""
+
+    code = "balance-not-zero"
+    account_number: str
+    balance: Decimal
+
+    def __str__(self) -> str:
+        return (
+            f"Account {self.account_number} has a balance of {self.balance:,}. "
+            "Only an account with a balance of zero can be closed. Nothing was changed."
+        )
+
+
+class InsufficientFunds(AtmError):
+    """A withdrawal would bring the balance below the overdraft limit.
+
+    ``available`` is what can be withdrawn, in the currency's major unit.
+    """
+
+    code = "insufficient-funds"
+    account_number: str
+    available: Decimal
+
+    def __str__(self) -> str:
+        return (
+            f"At most {self.available:,} can be withdrawn from account {self.account_number} now. Nothing was changed."
+        )
+
+
+class WithdrawalLimitExceeded(AtmError):
+    """A withdrawal is larger than the account's withdrawal limit, ``limit``, in the currency's major unit."""
+
+    code = "withdrawal-limit-exceeded"
+    account_number: str
+    limit: Decimal
+
+    def __str__(self) -> str:
+        return (
+            f"One withdrawal from account {self.account_number} can take at most {self.limit:,}. Nothing was changed."
+        )
 
 
 class BalanceOutOfRange(AtmError):
@@ -138,29 +224,25 @@ class Overloaded(AtmError):
 
 
 class OutcomeUnknown(AtmError):
-    """It is not known whether a commit succeeded: money may have moved, or an account may have been opened.
+    """It is not known whether a transaction was committed, so money may have moved.
 
     ``store`` and ``reason`` are those of :class:`StoreUnavailable`. ``advice`` says how to find out.
     """
 
     code = "outcome-unknown"
-    OF_TRANSACTION: ClassVar = (
-        "It is not known whether the money moved. Repeat the transaction with the same idempotency key: "
-        "it is applied at most once. If it had no key, read the balance first."
-    )
-    OF_OPENING: ClassVar = (
-        "It is not known whether the account was opened. Read its balance. If there is no such account, open it again."
-    )
     store: str
     reason: str
-    advice: str = OF_TRANSACTION
+    advice: str = (
+        "It is not known whether the transaction was applied. Repeat it with the same idempotency key: "
+        "it is applied at most once. If it had no key, read the account first."
+    )
 
     @staticmethod
     def repeat_with(key: str) -> str:
         """Return the advice for a transaction with this idempotency key."""
         return (
-            f"It is not known whether the money moved. Repeat the transaction with the idempotency key {key!r}: "
-            "it is applied at most once."
+            "It is not known whether the transaction was applied. Repeat it with the idempotency key "
+            f"{key!r}: it is applied at most once."
         )
 
     def __str__(self) -> str:

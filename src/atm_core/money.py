@@ -49,6 +49,19 @@ def parse_money(value: MoneyLike) -> Decimal:
     return _to_whole_cents(_to_decimal(value))
 
 
+def parse_limit(value: MoneyLike | None) -> Decimal | None:
+    """Return the value as a limit, or None for no limit.
+
+    The rules are those of :func:`parse_amount`, but zero is accepted.
+    """
+    if value is None:
+        return None
+    number = _to_decimal(value)
+    if number < 0:
+        raise InvalidAmount(value, "must not be negative as a limit: write it like 0 or 500")
+    return _to_whole_cents(number)
+
+
 def _to_decimal(value: MoneyLike) -> Decimal:
     if isinstance(value, Decimal):
         if not value.is_finite():

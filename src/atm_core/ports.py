@@ -5,14 +5,15 @@ The docstrings are the contract. ``atm_adapters.conformance.repository`` tests i
 
 from collections.abc import Awaitable, Generator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol, TypeVar, runtime_checkable
+from typing import Final, NamedTuple, Protocol, Self, TypeVar, runtime_checkable
 
 from atm_core.account import Account
 from atm_core.audit import AuditedAccount
 from atm_core.errors import AtmError
-from atm_core.transaction import Transaction
+from atm_core.transaction import Entry, Transaction
 
 Out_co = TypeVar("Out_co", covariant=True)
+PageOut_co = TypeVar("PageOut_co", covariant=True)
 
 GRACE_SECONDS: Final = 5
 """How long work under way may take at shutdown: requests, and then the calls of a store that closes."""
@@ -36,42 +37,75 @@ class AccountRepository(Protocol[Out_co]):
         """
         ...
 
-    def add(self, account: Account, /) -> Out_co:
-        """Keep a new account with its balance as the opening balance, and return it.
-
-        :raises AccountAlreadyExists: if the number is taken. The existing account is not changed.
-        :raises OutcomeUnknown: if it is not known whether the commit succeeded.
-        """
-        ...
-
     def execute(self, transaction: Transaction, /) -> Out_co:
         """Execute a transaction, and return the account after it.
 
-        Atomic: each transaction on an account starts from the balance that the one before it left, across
-        all threads and processes.
+        Atomic: each transaction on an account starts from what the one before it left, across all threads and
+        processes.
 
-        Once: if the account's journal has the same transaction under the same key, no money moves and
-        the first answer is returned. Key and money are written in one commit. A refused transaction
+        Once: if the account's journal has the same transaction under the same key, nothing changes and the first
+        answer is returned, whatever happened since. Key and change are written in one commit. A refused transaction
         leaves no trace, so it may be corrected and repeated with its key.
 
-        :raises AccountNotFound: if there is no such account.
         :raises IdempotencyKeyReused: if the key was used on this account for another transaction.
-        :raises BalanceOutOfRange: if the balance would leave the range that can be held exactly.
+        :raises AtmError: the refusal of the transaction's ``apply``, such as ``AccountNotFound``.
         :raises OutcomeUnknown: if it is not known whether the commit succeeded.
         """
         ...
 
 
-class Store(AccountRepository[Account], Protocol):
-    """A blocking repository that can be closed."""
+class Page(NamedTuple):
+    """A part of an account's history.
+
+    ``entries`` are in the order that was asked for. ``has_more`` says whether further entries follow in that order.
+    """
+
+    entries: Sequence[Entry]
+    has_more: bool
+
+
+@runtime_checkable
+class AccountHistory(Protocol[PageOut_co]):
+    """Reads the entries of an account. ``PageOut_co`` is ``Page`` for blocking callers, or an awaitable of it."""
+
+    def history(self, account_number: str, /, *, before: int | None, after: int | None, limit: int) -> PageOut_co:
+        """Return a page of the account's entries.
+
+        A memory store forgets its oldest entries. Every other store returns each entry exactly once to a caller who
+        continues with the number of the last entry that it got, whatever is recorded in between.
+
+        :param before: return entries with smaller numbers than this, the newest first. None begins with the newest.
+        :param after: return entries with larger numbers than this instead, the oldest first. At most one of both is
+            given.
+        :param limit: the largest number of entries to return, 1 or more.
+        :raises AccountNotFound: if there is no such account.
+        :raises StoreUnavailable: if the store cannot be read.
+        """
+        ...
+
+
+class Store(AccountRepository[Account], AccountHistory[Page], Protocol):
+    """A blocking repository with history that can be closed, and that closes at the end of a ``with`` block."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Release all resources. A call that hangs in another thread should fail then."""
         ...
 
 
-class AsyncStore(AccountRepository[Awaitable[Account]], Protocol):
-    """A repository for an event loop that can be closed."""
+class AsyncStore(AccountRepository[Awaitable[Account]], AccountHistory[Awaitable[Page]], Protocol):
+    """The same for an event loop, for ``async with``. Its calls are coroutines."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
 
     async def close(self) -> None:
         """Finish the calls that were accepted, then release all resources."""

@@ -2,30 +2,36 @@
 
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from heapq import nsmallest
+from itertools import islice
 from threading import Lock
 
 from atm_adapters.repositories.ownership import ProcessGuard
-from atm_core import Account, AccountAlreadyExists, AccountNotFound, AtmError, Entry, Transaction, decide
-from atm_core.ports import BatchRepository, Durability
+from atm_core import Account, AccountNotFound, AtmError, Entry, Opening, Transaction, decide
+from atm_core.ports import BatchRepository, Durability, Page
 
 
 class InMemoryAccountRepository(BatchRepository):
-    """An ``AccountRepository[Account]`` over a dict and a lock.
+    """An ``AccountRepository[Account]`` over dicts and a lock.
 
     It blocks for nothing but that lock, so an event loop may call it directly.
 
-    :param accounts: the initial accounts.
-    :param remembered_keys: the number of idempotency keys, the most recent ones, whose entries are kept. A
-        transaction that is repeated under an older key is applied again.
+    :param accounts: the initial accounts. Each gets an opening as its first entry.
+    :param max_entries: the number of journal entries, the most recent ones of all accounts together, that are kept with
+        their idempotency keys. Older ones are missing from histories, and a transaction that is repeated under an
+        older key is applied again.
     """
 
-    def __init__(self, accounts: Iterable[Account] = (), *, remembered_keys: int = 100_000) -> None:
-        self._accounts = {account.account_number: account for account in accounts}
-        self._recorded: OrderedDict[tuple[str, str], Entry] = OrderedDict()
-        self._remembered_keys = remembered_keys
+    def __init__(self, accounts: Iterable[Account] = (), *, max_entries: int = 100_000) -> None:
+        self._accounts: dict[str, Account] = {}
+        self._entries: OrderedDict[tuple[str, int], Entry] = OrderedDict()  # by account number and entry number
+        self._recorded: dict[tuple[str, str], Entry] = {}  # those with a key, by account number and key
+        self._forgotten: dict[str, int] = {}  # the last entry number that is not kept any more, by account number
+        self._max_entries = max_entries
         self._process = ProcessGuard("memory:")
         self._lock = Lock()
+        self.execute_batch([Opening.of(account) for account in accounts])
 
     def get(self, account_number: str, /) -> Account:
         self._process.check()
@@ -34,25 +40,25 @@ class InMemoryAccountRepository(BatchRepository):
             raise AccountNotFound(account_number)
         return account
 
-    def add(self, account: Account, /) -> Account:
-        self._process.check()
-        with self._lock:
-            if account.account_number in self._accounts:
-                raise AccountAlreadyExists(account.account_number)
-            self._accounts[account.account_number] = account
-        return account
-
     def execute_batch(self, transactions: Sequence[Transaction], /) -> list[Account | AtmError]:
         self._process.check()
         with self._lock:
             outcomes, entries = decide(transactions, self._accounts, self._recorded)
-            for entry in entries:
-                transaction = entry.transaction
-                if transaction.key is not None:
-                    self._recorded[transaction.account_number, transaction.key] = entry
-                    if len(self._recorded) > self._remembered_keys:
-                        self._recorded.popitem(last=False)
+            now = datetime.now(UTC)
+            for transaction, account, _ in entries:
+                self._record(Entry(transaction, account, now))
         return outcomes
+
+    def history(self, account_number: str, /, *, before: int | None, after: int | None, limit: int) -> Page:
+        with self._lock:
+            last = self.get(account_number).last_entry
+            first = self._forgotten.get(account_number, 0) + 1
+            if after is None:
+                numbers = range(last if before is None else min(last, before - 1), first - 1, -1)
+            else:
+                numbers = range(max(first, after + 1), last + 1)
+            entries = [self._entries[account_number, number] for number in numbers[:limit]]
+        return Page(entries, has_more=len(numbers) > limit)
 
     def list_accounts(self, after: str, limit: int, /) -> list[Account]:
         self._process.check()
@@ -65,3 +71,14 @@ class InMemoryAccountRepository(BatchRepository):
 
     def close(self) -> None:
         """Do nothing. Every store can be closed."""
+
+    def _record(self, entry: Entry) -> None:
+        transaction = entry.transaction
+        number = transaction.account_number
+        self._entries[number, entry.account.last_entry] = entry
+        if transaction.key is not None:
+            self._recorded[number, transaction.key] = entry
+        if len(self._entries) > self._max_entries:
+            (number, self._forgotten[number]), forgotten = self._entries.popitem(last=False)
+            if forgotten.transaction.key is not None:
+                del self._recorded[number, forgotten.transaction.key]

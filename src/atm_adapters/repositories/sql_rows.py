@@ -1,38 +1,123 @@
 """Conversions between rows and values of the core, shared by SQLite and PostgreSQL. Rows hold sums in cents."""
 
 from collections.abc import Iterable
-from typing import Any, Final
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Final, TypeAlias
 
-from atm_core import Account, Entry, Transaction
+from atm_core import Account, AtmError, Entry
+from atm_core.audit import JournalRow
 from atm_core.money import MAX_MONEY, from_minor_units, to_minor_units
+from atm_core.transaction import transaction_of
 
 MAX_CENTS: Final = to_minor_units(MAX_MONEY)
 
-JOURNAL_ROWS: Final = """
-SELECT account_number, 0 AS entry, 'opening' AS kind, opening AS amount, balance FROM account
+ACCOUNT_COLUMNS: Final = "account_number, balance, overdraft_limit, withdrawal_limit, closed, last_entry"
+"""The columns of the table ``account`` that :func:`account_from` takes, in its order."""
+
+ENTRY_COLUMNS: Final = (
+    "account_number, entry, kind, amount, key, note, balance, overdraft_limit, withdrawal_limit, closed, recorded_at"
+)
+"""The columns of the table ``entry`` that :func:`entry_from` takes, in its order.
+
+``balance``, both limits and ``closed`` are those of the account after the entry.
+"""
+
+AUDIT_ROWS: Final = f"""
+SELECT account_number, 0 AS entry, NULL AS kind, NULL AS amount, NULL AS key, NULL AS note,
+       balance, overdraft_limit, withdrawal_limit, closed, NULL AS recorded_at, last_entry
+FROM account
 UNION ALL
-SELECT account_number, entry, kind, amount, balance FROM journal
+SELECT {ENTRY_COLUMNS}, NULL FROM entry
 ORDER BY account_number, entry
 """
-"""Selects the rows that :func:`~atm_core.audit.audit` reads."""
+"""Selects the rows that :func:`journal_row_from` takes, in the order that the audit needs."""
+
+AccountRow: TypeAlias = tuple[str, int, int | None, int | None, bool | int, int]
 
 
-def account_from(account_number: str, balance: int) -> Account:
-    """Return the account of a row."""
-    return Account(account_number, from_minor_units(balance))
+def account_from(row: tuple[Any, ...]) -> Account:
+    """Return the account of a row of :data:`ACCOUNT_COLUMNS`."""
+    number, balance, overdraft_limit, withdrawal_limit, closed, last_entry = row
+    return Account(
+        number,
+        from_minor_units(balance),
+        _money(overdraft_limit),
+        _money(withdrawal_limit),
+        closed=bool(closed),
+        last_entry=last_entry,
+    )
+
+
+def account_row(account: Account) -> AccountRow:
+    """Return the row of an account, in the order of :data:`ACCOUNT_COLUMNS`."""
+    return (
+        account.account_number,
+        to_minor_units(account.balance),
+        _cents(account.overdraft_limit),
+        _cents(account.withdrawal_limit),
+        account.closed,
+        account.last_entry,
+    )
+
+
+def entry_from(row: tuple[Any, ...]) -> Entry:
+    """Return the entry of a row of :data:`ENTRY_COLUMNS`, whose ``recorded_at`` is a datetime or None.
+
+    :raises ValueError: if the row holds no valid entry.
+    :raises AtmError: for the same reason.
+    """
+    number, entry, kind, amount, key, note, balance, overdraft_limit, withdrawal_limit, closed, recorded_at = row
+    account = account_from((number, balance, overdraft_limit, withdrawal_limit, closed, entry))
+    transaction = transaction_of(
+        kind, number, _money(amount), account.overdraft_limit, account.withdrawal_limit, key, note
+    )
+    return Entry(transaction, account, recorded_at)
+
+
+def entry_row(entry: Entry, recorded_at: datetime | str | None) -> tuple[Any, ...]:
+    """Return the row of an entry, in the order of :data:`ENTRY_COLUMNS`."""
+    transaction, account, _ = entry
+    return (
+        account.account_number,
+        account.last_entry,
+        transaction.kind,
+        _cents(entry.amount),
+        transaction.key,
+        transaction.note,
+        to_minor_units(account.balance),
+        _cents(account.overdraft_limit),
+        _cents(account.withdrawal_limit),
+        account.closed,
+        recorded_at,
+    )
 
 
 def recorded_from(rows: Iterable[tuple[Any, ...]]) -> dict[tuple[str, str], Entry]:
-    """Return recorded entries in the form that :func:`~atm_core.decide` takes.
+    """Return recorded entries, all with a key, in the form that :func:`~atm_core.decide` takes."""
+    entries = map(entry_from, rows)
+    return {(entry.transaction.account_number, str(entry.transaction.key)): entry for entry in entries}
 
-    :param rows: of the journal: account number, key, kind, amount, balance.
-    """
-    return {
-        (number, key): Entry(Transaction(number, kind, from_minor_units(amount), key), account_from(number, balance))
-        for number, key, kind, amount, balance in rows
-    }
+
+def journal_row_from(row: tuple[Any, ...]) -> JournalRow:
+    """Return a row of :data:`AUDIT_ROWS` as the audit takes it, also if what it holds is damaged."""
+    number, entry, *facts, last_entry = row
+    try:
+        if entry == 0:
+            return number, entry, account_from((number, *facts[4:8], last_entry))
+        return number, entry, entry_from((number, entry, *facts[:-1], None))
+    except (ValueError, TypeError, ArithmeticError, AtmError):
+        return number, entry, None
 
 
 def unsupported_version(version: object, supported: int) -> str:
     """Return why a store with this schema version cannot be used."""
     return f"its schema has version {version}, but this release of Mini-ATM supports version {supported}"
+
+
+def _money(cents: int | None) -> Decimal | None:
+    return None if cents is None else from_minor_units(cents)
+
+
+def _cents(money: Decimal | None) -> int | None:
+    return None if money is None else to_minor_units(money)
