@@ -19,10 +19,10 @@ the change, or an awaitable of it, and share these exceptions:
 
 from typing import Final, TypeVar
 
-from atm_core.account import Account, parse_account_number
+from atm_core.account import parse_account_number
 from atm_core.errors import InvalidPage
 from atm_core.money import MoneyLike
-from atm_core.ports import AccountHistory, AccountRepository, Page
+from atm_core.ports import AccountHistory, AccountRepository
 from atm_core.transaction import Closing, Deposit, LimitChange, Opening, Reopening, Withdrawal
 
 Out = TypeVar("Out")

@@ -4,7 +4,6 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from heapq import nsmallest
-from itertools import islice
 from threading import Lock
 
 from atm_adapters.repositories.ownership import ProcessGuard
