@@ -69,8 +69,8 @@ class Account:
         """
         object.__setattr__(self, "account_number", parse_account_number(account_number))
         object.__setattr__(self, "balance", parse_money(balance))
-        object.__setattr__(self, "overdraft_limit", parse_limit(overdraft_limit))
-        object.__setattr__(self, "withdrawal_limit", parse_limit(withdrawal_limit))
+        object.__setattr__(self, "overdraft_limit", parse_limit(overdraft_limit, "overdraft_limit"))
+        object.__setattr__(self, "withdrawal_limit", parse_limit(withdrawal_limit, "withdrawal_limit"))
         object.__setattr__(self, "closed", closed)
         object.__setattr__(self, "last_entry", last_entry)
 

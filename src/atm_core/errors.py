@@ -26,15 +26,17 @@ class AtmError(Exception):
 class InvalidAmount(AtmError):
     """A sum of money is not exact, not positive, not in whole cents, or too large.
 
-    ``amount`` is the value as given. ``reason`` says what is wrong and what would be right.
+    ``amount`` is the value as given. ``reason`` says what is wrong and what would be right. ``parameter`` names the
+    sum: ``amount``, ``balance``, ``overdraft_limit`` or ``withdrawal_limit``.
     """
 
     code = "invalid-amount"
     amount: object
     reason: str
+    parameter: str = "amount"
 
     def __str__(self) -> str:
-        return f"The amount{_quoted(self.amount)} {self.reason}."
+        return f"The {self.parameter.replace('_', ' ')}{_quoted(self.amount)} {self.reason}."
 
 
 class InvalidAccountNumber(AtmError):

@@ -35,67 +35,72 @@ def parse_amount(value: MoneyLike) -> Decimal:
     :raises InvalidAmount: if the value is not :data:`MoneyLike` (a float or a bool, for example), or if it is
         not finite, not positive, not in whole cents, or more than :data:`MAX_MONEY`. Nothing is rounded.
     """
-    number = _to_decimal(value)
+    number = _to_decimal(value, "amount")
     if number <= 0:
         raise InvalidAmount(value, "must be positive, such as 100 or 10.25")
-    return _to_whole_cents(number)
+    return _to_whole_cents(number, "amount")
 
 
 def parse_money(value: MoneyLike) -> Decimal:
-    """Return the value as a sum of money of either sign, such as an opening balance.
+    """Return the value as a balance, which may have either sign.
 
     The rules are those of :func:`parse_amount`, but zero and negative sums are accepted.
     """
-    return _to_whole_cents(_to_decimal(value))
+    return _to_whole_cents(_to_decimal(value, "balance"), "balance")
 
 
-def parse_limit(value: MoneyLike | None) -> Decimal | None:
+def parse_limit(value: MoneyLike | None, parameter: str) -> Decimal | None:
     """Return the value as a limit, or None for no limit.
 
     The rules are those of :func:`parse_amount`, but zero is accepted.
+
+    :param parameter: the limit's name in the error.
     """
     if value is None:
         return None
-    number = _to_decimal(value)
+    number = _to_decimal(value, parameter)
     if number < 0:
-        raise InvalidAmount(value, "must not be negative as a limit: write it like 0 or 500")
-    return _to_whole_cents(number)
+        raise InvalidAmount(value, "must not be negative: write it like 0 or 500", parameter)
+    return _to_whole_cents(number, parameter)
 
 
-def _to_decimal(value: MoneyLike) -> Decimal:
+def _to_decimal(value: MoneyLike, parameter: str) -> Decimal:
     if isinstance(value, Decimal):
         if not value.is_finite():
-            raise InvalidAmount(value, "must be a finite number, such as 100 or 10.25")
+            raise InvalidAmount(value, "must be a finite number, such as 100 or 10.25", parameter)
         return value
     if isinstance(value, str):
         if _PLAIN_DECIMAL.fullmatch(value) is None:
-            raise InvalidAmount(value, "is not a plain decimal number: write it like 100 or 10.25")
+            raise InvalidAmount(value, "is not a plain decimal number: write it like 100 or 10.25", parameter)
         return Decimal(value)
     if isinstance(value, int) and not isinstance(value, bool):
         if abs(value) > _MAX_INT:  # checked before Decimal(), which takes seconds to convert a huge int
-            raise _out_of_bounds(value)
+            raise _out_of_bounds(value, parameter)
         return Decimal(value)
     raise InvalidAmount(
         value,
         f'is a {type(value).__name__}, which is not exact money: pass a Decimal, an int, or a string such as "10.25"',
+        parameter,
     )
 
 
-def _to_whole_cents(number: Decimal) -> Decimal:
+def _to_whole_cents(number: Decimal, parameter: str) -> Decimal:
     if not number:
         return _ZERO
     if number.same_quantum(_CENT) and number.copy_abs() <= MAX_MONEY:
         return number  # the usual case: a sum that was parsed before
     if number.adjusted() > MAX_MONEY.adjusted():  # checked before quantize(), because the exponent may be a million
-        raise _out_of_bounds(number)
+        raise _out_of_bounds(number, parameter)
     try:
         return number.quantize(_CENT, context=_EXACT)
     except Inexact:
-        raise InvalidAmount(number, "must be in whole cents, with at most two decimals, such as 10.25") from None
+        reason = "must be in whole cents, with at most two decimals, such as 10.25"
+        raise InvalidAmount(number, reason, parameter) from None
 
 
-def _out_of_bounds(number: Decimal | int) -> InvalidAmount:
-    return InvalidAmount(number, f"must be at {f'most {MAX_MONEY:,}' if number > 0 else f'least -{MAX_MONEY:,}'}")
+def _out_of_bounds(number: Decimal | int, parameter: str) -> InvalidAmount:
+    bound = f"most {MAX_MONEY:,}" if number > 0 else f"least -{MAX_MONEY:,}"
+    return InvalidAmount(number, f"must be at {bound}", parameter)
 
 
 def exact_sum(first: Decimal, second: Decimal) -> Decimal:

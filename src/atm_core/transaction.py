@@ -111,8 +111,8 @@ class Opening(Transaction):
         :raises InvalidAmount: if the balance or a limit is not acceptable. For the others see ``Transaction``.
         """
         object.__setattr__(self, "balance", parse_money(balance))
-        object.__setattr__(self, "overdraft_limit", parse_limit(overdraft_limit))
-        object.__setattr__(self, "withdrawal_limit", parse_limit(withdrawal_limit))
+        object.__setattr__(self, "overdraft_limit", parse_limit(overdraft_limit, "overdraft_limit"))
+        object.__setattr__(self, "withdrawal_limit", parse_limit(withdrawal_limit, "withdrawal_limit"))
         Transaction.__init__(self, account_number, key, note)
 
     @staticmethod
@@ -192,8 +192,8 @@ class LimitChange(Transaction):
 
         :raises InvalidAmount: if a limit is negative or no sum of money. For the others see ``Transaction``.
         """
-        object.__setattr__(self, "overdraft_limit", parse_limit(overdraft_limit))
-        object.__setattr__(self, "withdrawal_limit", parse_limit(withdrawal_limit))
+        object.__setattr__(self, "overdraft_limit", parse_limit(overdraft_limit, "overdraft_limit"))
+        object.__setattr__(self, "withdrawal_limit", parse_limit(withdrawal_limit, "withdrawal_limit"))
         Transaction.__init__(self, account_number, key, note)
 
     def apply(self, account: Account | None) -> Account:
