@@ -24,12 +24,14 @@ KEY_RULE: Final = f"1 to {MAX_KEY_LENGTH} printable ASCII characters"
 MAX_NOTE_LENGTH: Final = 140
 NOTE_RULE: Final = f"1 to {MAX_NOTE_LENGTH} characters, without control characters and line breaks"
 
-_KEY = re.compile(f"[ -~]{{1,{MAX_KEY_LENGTH}}}", re.ASCII)
 # Also without the line separators of Unicode, the characters that turn the direction of text, which can make a note
 # look like another one, and surrogates, which UTF-8 cannot encode.
-_NOTE = re.compile(
+NOTE_PATTERN: Final = (
     rf"[^\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]{{1,{MAX_NOTE_LENGTH}}}"
 )
+
+_KEY = re.compile(f"[ -~]{{1,{MAX_KEY_LENGTH}}}", re.ASCII)
+_NOTE = re.compile(NOTE_PATTERN)
 
 
 def parse_key(value: str) -> str:

@@ -29,8 +29,7 @@ Out = TypeVar("Out")
 PageOut = TypeVar("PageOut")
 
 MAX_PAGE_ENTRIES: Final = 1000
-
-_MAX_ENTRY_NUMBER = 2**53 - 1  # the largest integer that every reader of JSON keeps exact (RFC 8259, section 6)
+MAX_ENTRY_NUMBER: Final = 2**53 - 1  # the largest integer that every reader of JSON keeps exact (RFC 8259, section 6)
 
 
 def open_account(
@@ -161,8 +160,8 @@ def read_history(
         raise InvalidPage("before", before, "excludes after: use one of them")
     for parameter, value, lowest, highest in (
         ("limit", limit, 1, MAX_PAGE_ENTRIES),
-        ("before", before, 1, _MAX_ENTRY_NUMBER),
-        ("after", after, 0, _MAX_ENTRY_NUMBER),
+        ("before", before, 1, MAX_ENTRY_NUMBER),
+        ("after", after, 0, MAX_ENTRY_NUMBER),
     ):
         if value is not None and (type(value) is not int or not lowest <= value <= highest):
             raise InvalidPage(parameter, value, f"must be a whole number from {lowest:,} to {highest:,}")
