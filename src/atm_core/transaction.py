@@ -1,6 +1,7 @@
 """The kinds of transaction as values, the entries of the journal, and the function that decides about transactions."""
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, MutableMapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,7 +23,7 @@ MAX_KEY_LENGTH: Final = 255
 KEY_RULE: Final = f"1 to {MAX_KEY_LENGTH} printable ASCII characters"
 
 MAX_NOTE_LENGTH: Final = 140
-NOTE_RULE: Final = f"1 to {MAX_NOTE_LENGTH} characters, without control characters and line breaks"
+NOTE_RULE: Final = f"1 to {MAX_NOTE_LENGTH} characters, without control characters, line breaks and direction marks"
 
 # Also without the line separators of Unicode, the characters that turn the direction of text, which can make a note
 # look like another one, and surrogates, which UTF-8 cannot encode.
@@ -55,7 +56,7 @@ def parse_note(value: str) -> str:
 
 
 @dataclass(frozen=True, slots=True, init=False)
-class Transaction:
+class Transaction(ABC):
     """A request to change one account. Each kind of transaction is a subclass.
 
     ``key`` is the idempotency key or None: an account applies at most one transaction per key. ``note`` is a text for
@@ -69,7 +70,7 @@ class Transaction:
     key: str | None
     note: str | None
 
-    def __init__(self, account_number: str, key: str | None, note: str | None) -> None:
+    def __init__(self, account_number: str, key: str | None = None, note: str | None = None) -> None:
         """Validate and store what all kinds have.
 
         :raises InvalidAccountNumber: if the account number is malformed.
@@ -80,13 +81,13 @@ class Transaction:
         object.__setattr__(self, "key", None if key is None else parse_key(key))
         object.__setattr__(self, "note", None if note is None else parse_note(note))
 
+    @abstractmethod
     def apply(self, account: Account | None) -> Account:
         """Return the account after this transaction.
 
         :param account: the account before it, or None if there is none.
         :raises AtmError: the refusal, if a rule forbids the transaction.
         """
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -119,7 +120,7 @@ class Opening(Transaction):
 
     @staticmethod
     def of(account: Account) -> "Opening":
-        """Return the opening of an account as it is now."""
+        """Return the transaction that opens an account with the number, balance and limits of this one."""
         return Opening(account.account_number, account.balance, account.overdraft_limit, account.withdrawal_limit)
 
     @property
@@ -208,10 +209,6 @@ class Closing(Transaction):
 
     kind = "closing"
 
-    def __init__(self, account_number: str, key: str | None = None, note: str | None = None) -> None:
-        """Validate and store the values, as ``Transaction`` does."""
-        Transaction.__init__(self, account_number, key, note)
-
     def apply(self, account: Account | None) -> Account:
         return _existing(account, self).close()
 
@@ -221,10 +218,6 @@ class Reopening(Transaction):
     """Opens a closed account again."""
 
     kind = "reopening"
-
-    def __init__(self, account_number: str, key: str | None = None, note: str | None = None) -> None:
-        """Validate and store the values, as ``Transaction`` does."""
-        Transaction.__init__(self, account_number, key, note)
 
     def apply(self, account: Account | None) -> Account:
         return _existing(account, self).reopen()
