@@ -156,13 +156,16 @@ def read_history(
     :raises StoreUnavailable: if the store cannot be used.
     """
     parse_account_number(account_number)
+    _require_whole_number("limit", limit, 1, MAX_PAGE_ENTRIES)
+    if before is not None:
+        _require_whole_number("before", before, 1, MAX_ENTRY_NUMBER)
+    if after is not None:
+        _require_whole_number("after", after, 0, MAX_ENTRY_NUMBER)
     if before is not None and after is not None:
-        raise InvalidPage("before", before, "excludes after: use one of them")
-    for parameter, value, lowest, highest in (
-        ("limit", limit, 1, MAX_PAGE_ENTRIES),
-        ("before", before, 1, MAX_ENTRY_NUMBER),
-        ("after", after, 0, MAX_ENTRY_NUMBER),
-    ):
-        if value is not None and (type(value) is not int or not lowest <= value <= highest):
-            raise InvalidPage(parameter, value, f"must be a whole number from {lowest:,} to {highest:,}")
+        raise InvalidPage("before", before, "cannot be combined with after: use one of them")
     return accounts.history(account_number, before=before, after=after, limit=limit)
+
+
+def _require_whole_number(parameter: str, value: int, lowest: int, highest: int) -> None:
+    if type(value) is not int or not lowest <= value <= highest:  # a bool is no number of entries
+        raise InvalidPage(parameter, value, f"must be a whole number from {lowest:,} to {highest:,}")
