@@ -21,10 +21,10 @@ class AuditedAccount(NamedTuple):
     """The audit's finding for one account.
 
     ``account`` is what the store has for it, or None if the journal has entries for an account that does not exist, or
-    if the account's row is damaged. ``expected`` is what its entries make of it, or None if it has no opening.
-    ``entries`` is the number of its entries. ``first_mismatch`` is the number of the first entry that does not follow
-    from the ones before it (a wrong balance or limit, a gap in the numbers, a key that occurs twice, a transaction
-    that the rules forbid), or None.
+    if the account's row is damaged. ``expected`` is what its transactions make of it, without those that cannot be
+    applied. It is None if there is no opening. ``entries`` is the number of its entries. ``first_mismatch`` is the
+    number of the first entry that does not follow from the ones before it (a wrong balance or limit, a gap in the
+    numbers, a key that occurs twice, a transaction that the rules forbid, a damaged row), or None.
     """
 
     account_number: str
@@ -49,32 +49,33 @@ def audit(rows: Iterable[JournalRow]) -> Iterator[AuditedAccount]:
         entries = 0
         keys: set[str] = set()
         for _, number, value in group:
-            if number == 0:
-                account = value if isinstance(value, Account) else None
-                continue
-            entries += 1
-            computed = _next(expected, value, keys)
-            if first_mismatch is None and (computed is None or computed.last_entry != number):
-                first_mismatch = number
-            expected = computed or expected
+            if isinstance(value, Account):
+                account = value
+            elif value is not None or number != 0:
+                entries += 1
+                after = _apply(value, expected)
+                if first_mismatch is None and not _follows(value, after, keys):
+                    first_mismatch = number
+                expected = after or expected
         yield AuditedAccount(account_number, account, expected, entries, first_mismatch)
 
 
-def _next(account: Account | None, entry: Account | Entry | None, keys: set[str]) -> Account | None:
-    """Return the account after an entry, or None if the entry does not follow from those before it."""
-    if not isinstance(entry, Entry):
-        return None
-    key = entry.transaction.key
-    if key is not None:
-        if key in keys:
-            return None
-        keys.add(key)
+def _apply(entry: Entry | None, account: Account | None) -> Account | None:
+    """Return the account after an entry, or None if its row is damaged or the rules forbid its transaction."""
     try:
-        after = entry.transaction.apply(account)
+        return None if entry is None else entry.transaction.apply(account)
     except AtmError:
         return None
-    return after if _are_same(after, entry.account) else None
+
+
+def _follows(entry: Entry | None, after: Account | None, keys: set[str]) -> bool:
+    """Return whether an entry holds the account as it must be after it, under none of the keys so far."""
+    if entry is None or not _are_same(entry.account, after) or entry.transaction.key in keys:
+        return False
+    if entry.transaction.key is not None:
+        keys.add(entry.transaction.key)
+    return True
 
 
 def _are_same(account: Account, other: Account | None) -> bool:
-    return account == other and other is not None and account.last_entry == other.last_entry
+    return other is not None and account == other and account.last_entry == other.last_entry

@@ -103,7 +103,7 @@ def journal_row_from(row: tuple[Any, ...]) -> JournalRow:
     """Return a row of :data:`AUDIT_ROWS` as the audit takes it, also if what it holds is damaged."""
     number, entry, *facts, last_entry = row
     try:
-        if entry == 0:
+        if last_entry is not None:  # of the table account
             return number, entry, account_from((number, *facts[4:8], last_entry))
         return number, entry, entry_from((number, entry, *facts[:-1], None))
     except (ValueError, TypeError, ArithmeticError, AtmError):
