@@ -1,6 +1,7 @@
 """Amounts are exact, positive, in whole cents and bounded. All other values raise InvalidAmount."""
 
 import decimal
+import re
 from decimal import Decimal
 from fractions import Fraction
 
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from atm_core import MAX_MONEY, InvalidAmount
-from atm_core.money import from_minor_units, parse_amount, parse_money, to_minor_units
+from atm_core.money import from_minor_units, parse_amount, parse_limit, parse_money, to_minor_units
 
 WHOLE_CENTS = st.integers(1, int(MAX_MONEY * 100))
 
@@ -73,6 +74,35 @@ def test_invalid_amount_is_refused_with_the_reason(given_: object, reason: str) 
         parse_amount(given_)  # type: ignore[arg-type]
     assert reason in str(refusal.value)
     assert refusal.value.reason in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("given_", "written"), [(0, "0.00"), ("-0.00", "0.00"), (500, "500.00"), (MAX_MONEY, "9999999999999.99")]
+)
+def test_limit_is_a_sum_that_is_not_negative(given_: Decimal | int | str, written: str) -> None:
+    assert str(parse_limit(given_)) == written
+
+
+def test_no_limit_is_none() -> None:
+    assert parse_limit(None) is None
+
+
+@pytest.mark.parametrize(
+    ("given_", "reason"),
+    [
+        (-1, "must not be negative as a limit: write it like 0 or 500"),
+        (Decimal("-0.01"), "must not be negative as a limit"),
+        ("0.001", "at most two decimals"),
+        ("10000000000000", "at most 9,999,999,999,999.99"),
+        ("", "is not a plain decimal number"),
+        (Decimal("NaN"), "finite"),
+        (False, "is a bool"),
+        (0.5, "is a float"),
+    ],
+)
+def test_invalid_limit_is_refused_with_the_reason(given_: object, reason: str) -> None:
+    with pytest.raises(InvalidAmount, match=re.escape(reason)):
+        parse_limit(given_)  # type: ignore[arg-type]
 
 
 def test_message_quotes_only_short_input() -> None:

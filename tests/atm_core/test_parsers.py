@@ -8,10 +8,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from atm_core import MAX_MONEY, AtmError, InvalidAccountNumber, InvalidAmount, InvalidIdempotencyKey
+from atm_core import MAX_MONEY, AtmError, InvalidAccountNumber, InvalidAmount, InvalidIdempotencyKey, InvalidNote
 from atm_core.account import parse_account_number
-from atm_core.money import parse_amount, parse_money
-from atm_core.transaction import parse_key
+from atm_core.money import parse_amount, parse_limit, parse_money
+from atm_core.transaction import parse_key, parse_note
 
 ANYTHING = st.one_of(
     st.text(),
@@ -32,8 +32,10 @@ ANYTHING = st.one_of(
     [
         (parse_amount, InvalidAmount),
         (parse_money, InvalidAmount),
+        (parse_limit, InvalidAmount),
         (parse_account_number, InvalidAccountNumber),
         (parse_key, InvalidIdempotencyKey),
+        (parse_note, InvalidNote),
     ],
 )
 @given(value=ANYTHING)
