@@ -1,5 +1,6 @@
 """Accounts in the memory of this process. They are gone when it ends."""
 
+from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -26,7 +27,6 @@ class InMemoryAccountRepository(BatchRepository):
         self._accounts: dict[str, Account] = {}
         self._entries: OrderedDict[tuple[str, int], Entry] = OrderedDict()  # by account number and entry number
         self._recorded: dict[tuple[str, str], Entry] = {}  # those with a key, by account number and key
-        self._forgotten: dict[str, int] = {}  # the last entry number that is not kept any more, by account number
         self._max_entries = max_entries
         self._process = ProcessGuard("memory:")
         self._lock = Lock()
@@ -51,7 +51,8 @@ class InMemoryAccountRepository(BatchRepository):
     def history(self, account_number: str, /, *, before: int | None, after: int | None, limit: int) -> Page:
         with self._lock:
             last = self.get(account_number).last_entry
-            first = self._forgotten.get(account_number, 0) + 1
+            # The first entry that is still kept. All that follow it are kept, too.
+            first = bisect_left(range(last + 1), True, key=lambda number: (account_number, number) in self._entries)
             if after is None:
                 numbers = range(last if before is None else min(last, before - 1), first - 1, -1)
             else:
@@ -78,6 +79,6 @@ class InMemoryAccountRepository(BatchRepository):
         if transaction.key is not None:
             self._recorded[number, transaction.key] = entry
         if len(self._entries) > self._max_entries:
-            (number, self._forgotten[number]), forgotten = self._entries.popitem(last=False)
+            (number, _), forgotten = self._entries.popitem(last=False)
             if forgotten.transaction.key is not None:
                 del self._recorded[number, forgotten.transaction.key]
