@@ -4,7 +4,13 @@ from collections.abc import Iterator
 
 import pytest
 
-pytest.register_assert_rewrite("atm_adapters.conformance.repository", "support")
+pytest.register_assert_rewrite(
+    "atm_adapters.conformance.repository",
+    "atm_adapters.conformance.repository_concurrency",
+    "atm_adapters.conformance.repository_history",
+    "atm_adapters.conformance.repository_model",
+    "support",
+)
 
 from support.postgres import Postgres, running_postgres  # noqa: E402 - register_assert_rewrite() must come first
 
