@@ -32,10 +32,10 @@ from atm_core import (
 # Each error, its code, its facts in order, and what its text says.
 EXAMPLES: list[tuple[AtmError, str, dict[str, object], str]] = [
     (
-        InvalidAmount("abc", "is wrong"),
+        InvalidAmount("abc", "is wrong", "overdraft_limit"),
         "invalid-amount",
-        {"amount": "abc", "reason": "is wrong"},
-        "The amount 'abc' is wrong.",
+        {"amount": "abc", "reason": "is wrong", "parameter": "overdraft_limit"},
+        "The overdraft limit 'abc' is wrong.",
     ),
     (
         InvalidAccountNumber("a b", "is wrong"),

@@ -2,8 +2,10 @@
 
 import decimal
 import re
+from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
+from functools import partial
 
 import pytest
 from hypothesis import given
@@ -80,18 +82,18 @@ def test_invalid_amount_is_refused_with_the_reason(given_: object, reason: str) 
     ("given_", "written"), [(0, "0.00"), ("-0.00", "0.00"), (500, "500.00"), (MAX_MONEY, "9999999999999.99")]
 )
 def test_limit_is_a_sum_that_is_not_negative(given_: Decimal | int | str, written: str) -> None:
-    assert str(parse_limit(given_)) == written
+    assert str(parse_limit(given_, "overdraft_limit")) == written
 
 
 def test_no_limit_is_none() -> None:
-    assert parse_limit(None) is None
+    assert parse_limit(None, "overdraft_limit") is None
 
 
 @pytest.mark.parametrize(
     ("given_", "reason"),
     [
-        (-1, "must not be negative as a limit: write it like 0 or 500"),
-        (Decimal("-0.01"), "must not be negative as a limit"),
+        (-1, "The overdraft limit -1 must not be negative: write it like 0 or 500."),
+        (Decimal("-0.01"), "must not be negative"),
         ("0.001", "at most two decimals"),
         ("10000000000000", "at most 9,999,999,999,999.99"),
         ("", "is not a plain decimal number"),
@@ -101,8 +103,24 @@ def test_no_limit_is_none() -> None:
     ],
 )
 def test_invalid_limit_is_refused_with_the_reason(given_: object, reason: str) -> None:
-    with pytest.raises(InvalidAmount, match=re.escape(reason)):
-        parse_limit(given_)  # type: ignore[arg-type]
+    with pytest.raises(InvalidAmount, match=re.escape(reason)) as refusal:
+        parse_limit(given_, "overdraft_limit")  # type: ignore[arg-type]
+    assert refusal.value.parameter == "overdraft_limit"
+
+
+@pytest.mark.parametrize("value", ["0.001", 10**13, 1.5, "1e3", Decimal("NaN")])
+@pytest.mark.parametrize(
+    ("parse", "name"),
+    [
+        (parse_amount, "amount"),
+        (parse_money, "balance"),
+        (partial(parse_limit, parameter="withdrawal_limit"), "withdrawal_limit"),
+    ],
+)
+def test_refusal_names_the_wrong_sum(parse: Callable[[object], object], name: str, value: object) -> None:
+    with pytest.raises(InvalidAmount, match=f"^The {name.replace('_', ' ')} ") as refusal:
+        parse(value)
+    assert refusal.value.parameter == name
 
 
 def test_message_quotes_only_short_input() -> None:

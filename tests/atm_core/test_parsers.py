@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from decimal import Decimal
+from functools import partial
 
 import pytest
 from hypothesis import example, given
@@ -32,7 +33,7 @@ ANYTHING = st.one_of(
     [
         (parse_amount, InvalidAmount),
         (parse_money, InvalidAmount),
-        (parse_limit, InvalidAmount),
+        (partial(parse_limit, parameter="overdraft_limit"), InvalidAmount),
         (parse_account_number, InvalidAccountNumber),
         (parse_key, InvalidIdempotencyKey),
         (parse_note, InvalidNote),
