@@ -1,29 +1,44 @@
 """Every error class of the project, and an example of each."""
 
+from decimal import Decimal
 from typing import Final
 
 from atm_adapters.wire.errors import InvalidBody, UnknownRefusal, UnknownStore
 from atm_core import (
     MAX_MONEY,
     AccountAlreadyExists,
+    AccountClosed,
+    AccountNotClosed,
     AccountNotFound,
     AtmError,
+    BalanceNotZero,
     BalanceOutOfRange,
     IdempotencyKeyReused,
+    InsufficientFunds,
     InvalidAccountNumber,
     InvalidAmount,
     InvalidIdempotencyKey,
+    InvalidNote,
+    InvalidPage,
     OutcomeUnknown,
     Overloaded,
     StoreUnavailable,
+    WithdrawalLimitExceeded,
 )
 
 EXAMPLES: Final[tuple[AtmError, ...]] = (
-    InvalidAmount("0.001", "must be in whole cents"),
+    InvalidAmount("0.001", "must be in whole cents", "overdraft_limit"),
     InvalidAccountNumber("a b", "must be shorter"),
     InvalidIdempotencyKey("\n", "must be printable"),
+    InvalidNote("\n", "must be a line"),
+    InvalidPage("limit", 0, "must be larger"),
     AccountNotFound("9"),
     AccountAlreadyExists("0"),
+    AccountClosed("0"),
+    AccountNotClosed("0"),
+    BalanceNotZero("0", Decimal("-12.50")),
+    InsufficientFunds("0", Decimal("12.50")),
+    WithdrawalLimitExceeded("0", Decimal("400.00")),
     BalanceOutOfRange("0", MAX_MONEY),
     IdempotencyKeyReused("0", 'a "quoted" key'),
     StoreUnavailable("/secret/path", "the secret disk is full"),
