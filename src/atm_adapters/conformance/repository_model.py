@@ -68,9 +68,9 @@ class _ModelAccount:
 
     def execute(self, request: _Request, key: str | None) -> _Answer:
         """Return the state that must be answered, or the class of the refusal."""
-        for first, first_key, answer in self.entries:
+        for first, first_key, first_answer in self.entries:
             if key is not None and key == first_key:
-                return answer if first == request else IdempotencyKeyReused
+                return first_answer if first == request else IdempotencyKeyReused
         answer = self._apply(request)
         if isinstance(answer, _State):
             self.state = answer
@@ -202,8 +202,8 @@ class ModelComparison(RuleBasedStateMachine):
             return
         entries = self._model[number].entries
         expected = entries[after:] if after is not None else entries[: before and before - 1][::-1]
-        assert [_recorded(entry) for entry in page.entries] == expected[:limit]
-        assert page.has_more == (len(expected) > limit)
+        assert (len(page.entries), page.has_more) == (min(len(expected), limit), len(expected) > limit)
+        assert list(map(_recorded, page.entries, expected)) == expected[:limit]
 
     @invariant()
     def accounts_agree(self) -> None:
@@ -234,11 +234,17 @@ def _state(account: Account) -> _State:
     return _State(to_minor_units(account.balance), *limits, account.closed, account.last_entry)
 
 
-def _recorded(entry: Entry) -> _Recorded:
+def _recorded(entry: Entry, expected: _Recorded) -> _Recorded:
     transaction = entry.transaction
-    limits = [_in_cents(getattr(transaction, limit, None)) for limit in ("overdraft_limit", "withdrawal_limit")]
-    request = _Request(transaction.kind, _in_cents(entry.amount), *limits, transaction.note)
-    return request, transaction.key, _state(entry.account)
+    key = None if expected[1] is None else transaction.key  # see transaction_as_sent()
+    request = _Request(
+        transaction.kind,
+        _in_cents(entry.amount),
+        _in_cents(getattr(transaction, "overdraft_limit", None)),
+        _in_cents(getattr(transaction, "withdrawal_limit", None)),
+        transaction.note,
+    )
+    return request, key, _state(entry.account)
 
 
 def _money(cents: int | None) -> Decimal | None:
