@@ -12,15 +12,18 @@ from support.postgres import Postgres, fresh_schema, running_postgres
 from support.server import Server, running_server
 
 PROMISE = "Acknowledged deposits are kept and count once"
-COUNT = "SELECT count(*), count(DISTINCT key), sum(amount) FROM journal"
-BALANCE = "SELECT balance - opening FROM account WHERE account_number = '0'"
+COUNT = "SELECT count(*), count(DISTINCT key), sum(amount) FROM entry WHERE kind = 'deposit'"
+MOVED = """
+SELECT account.balance - entry.balance FROM account JOIN entry USING (account_number)
+WHERE account_number = '0' AND entry = 1
+"""
 
 
 def test_killed_server_on_sqlite_loses_and_doubles_nothing(tmp_path: Path, rounds: Rounds, record: Record) -> None:
     store, kills = str(tmp_path / "accounts.sqlite3"), rounds(2, 100)
     clients = deposits_while_a_server_is_ended(Server.kill, kills, store, tmp_path)
     with closing(sqlite3.connect(store)) as database:
-        journal, moved = database.execute(COUNT).fetchone(), database.execute(BALANCE).fetchone()
+        journal, moved = database.execute(COUNT).fetchone(), database.execute(MOVED).fetchone()
     _record(record, "kill -9 of atm serve on SQLite, under 8 clients that retry", kills, clients, journal, moved)
 
 
@@ -31,7 +34,7 @@ def test_killed_workers_on_postgresql_lose_and_double_nothing(
     with fresh_schema(postgres) as store:
         clients = deposits_while_a_server_is_ended(Server.kill, kills, store, tmp_path, "--workers", "2")
         with psycopg.connect(store) as database:
-            journal, moved = database.execute(COUNT).fetchone(), database.execute(BALANCE).fetchone()
+            journal, moved = database.execute(COUNT).fetchone(), database.execute(MOVED).fetchone()
     _record(
         record,
         "kill -9 of atm serve --workers 2 on PostgreSQL, under 8 clients that retry",
@@ -56,7 +59,7 @@ def test_killed_database_loses_and_doubles_nothing(tmp_path: Path, rounds: Round
         for client in clients:
             client.stop()
         with psycopg.connect(postgres.url) as database:
-            journal, moved = database.execute(COUNT).fetchone(), database.execute(BALANCE).fetchone()
+            journal, moved = database.execute(COUNT).fetchone(), database.execute(MOVED).fetchone()
     _record(
         record, "kill -9 of PostgreSQL while atm serve runs, under 8 clients that retry", kills, clients, journal, moved
     )

@@ -11,30 +11,30 @@ from support.postgres import Postgres, fresh_schema
 from support.repositories import new_sqlite
 
 from atm_adapters.conformance.repository import RepositoryContract
+from atm_adapters.conformance.repository_history import Accounts
 from atm_adapters.repositories.memory import InMemoryAccountRepository
 from atm_adapters.repositories.postgres import PostgresAccountRepository
-from atm_core import Account, AccountRepository, Transaction
+from atm_core import Account, Page, Transaction
 
-New: TypeAlias = Callable[[], AbstractContextManager[AccountRepository[Account]]]
+New: TypeAlias = Callable[[], AbstractContextManager[Accounts]]
 
 
 class Counting:
     """Counts the calls that change accounts. Reads are not counted, because the contract also reads between steps."""
 
-    def __init__(self, accounts: AccountRepository[Account]) -> None:
+    def __init__(self, accounts: Accounts) -> None:
         self._accounts = accounts
         self.calls = 0
 
     def get(self, account_number: str, /) -> Account:
         return self._accounts.get(account_number)
 
-    def add(self, account: Account, /) -> Account:
-        self.calls += 1
-        return self._accounts.add(account)
-
     def execute(self, transaction: Transaction, /) -> Account:
         self.calls += 1
         return self._accounts.execute(transaction)
+
+    def history(self, account_number: str, /, *, before: int | None, after: int | None, limit: int) -> Page:
+        return self._accounts.history(account_number, before=before, after=after, limit=limit)
 
 
 class CountedContract(RepositoryContract):
@@ -68,7 +68,7 @@ def test_random_calls_agree_with_a_plain_model(store: str, postgres: Postgres, r
             contract.test_random_calls_agree_with_a_plain_model()
     record(
         "Every call follows the rules",
-        f"random openings, deposits and withdrawals, compared with a plain model: {store}",
+        f"random transactions of every kind, compared with a plain model: {store}",
         {"steps": contract.steps},
         disagreements=0,  # the first one fails the test before this line
     )
@@ -90,7 +90,7 @@ def _emptied_postgres(postgres: Postgres) -> Iterator[New]:
 
         @contextmanager
         def emptied() -> Iterator[PostgresAccountRepository]:
-            admin.execute("DELETE FROM journal; DELETE FROM account")
+            admin.execute("DELETE FROM entry; DELETE FROM account")
             yield accounts
 
         yield emptied

@@ -59,9 +59,11 @@ def _stopped_under_load(folder: Path, times: int) -> tuple[list[float], int, int
     acknowledged = sum(client.acknowledged for client in clients)
     with closing(sqlite3.connect(store)) as database:
         entries, keys, cents = database.execute(
-            "SELECT count(*), count(DISTINCT key), sum(amount) FROM journal"
+            "SELECT count(*), count(DISTINCT key), sum(amount) FROM entry WHERE kind = 'deposit'"
         ).fetchone()
-        moved = database.execute("SELECT sum(balance - opening) FROM account").fetchone()[0]
+        moved = database.execute(
+            "SELECT sum(account.balance - entry.balance) FROM account JOIN entry USING (account_number) WHERE entry = 1"
+        ).fetchone()[0]
     return durations, acknowledged, acknowledged - keys, entries - keys, abs(moved - cents)
 
 

@@ -17,7 +17,7 @@ from support.server import ATM, Server, running_server
 from support.waiting import until
 
 from atm_adapters.repositories.sqlite import SqliteAccountRepository
-from atm_core import Account, Transaction
+from atm_core import Account, Deposit
 
 BALANCE = 1020
 
@@ -154,9 +154,10 @@ def replaced_by_its_log(path: Path) -> Iterator[None]:
 def upgraded(path: Path) -> Iterator[None]:
     """Give the schema a newer version, and the present one at the end."""
     with closing(sqlite3.connect(path)) as other:
-        other.execute("PRAGMA user_version = 2")
+        ((version,),) = other.execute("PRAGMA user_version").fetchall()
+        other.execute(f"PRAGMA user_version = {version + 1}")
         yield
-        other.execute("PRAGMA user_version = 1")
+        other.execute(f"PRAGMA user_version = {version}")
 
 
 def cut_in_half(whole: bytes) -> bytes:
@@ -200,7 +201,7 @@ def make_store(folder: Path) -> Path:
     """Create a SQLite file with ``BALANCE`` in account 0."""
     folder.mkdir()
     path = folder / "accounts.sqlite3"
-    deposits = [Transaction("0", "deposit", 1, f"before {number}") for number in range(20)]
+    deposits = [Deposit("0", 1, f"before {number}") for number in range(20)]
     with closing(SqliteAccountRepository(path, [Account("0", BALANCE - len(deposits))])) as store:
         store.execute_batch(deposits)
     return path

@@ -187,15 +187,17 @@ def _name(path: str | apsw.URIFilename) -> str:
 class _Cursor:
     """The part of ``sqlite3.Cursor`` that the repository uses."""
 
-    def __init__(self, rows: Iterable[_Row], rowcount: int) -> None:
+    def __init__(self, rows: Iterable[_Row]) -> None:
         self._rows = iter(rows)
-        self.rowcount = rowcount
 
     def __iter__(self) -> Iterator[_Row]:
         return self._rows
 
     def fetchone(self) -> _Row | None:
         return next(self._rows, None)
+
+    def fetchall(self) -> list[_Row]:
+        return list(self._rows)
 
 
 class _Connection:
@@ -214,10 +216,8 @@ class _Connection:
         return self.executemany(sql, [parameters])
 
     def executemany(self, sql: str, rows: Iterable[_Parameters]) -> _Cursor:
-        before = self._connection.total_changes()
         # Fetches all rows at once, so that errors are raised here.
-        found = self._connection.executemany(sql, rows).fetchall()
-        return _Cursor(found, self._connection.total_changes() - before)
+        return _Cursor(self._connection.executemany(sql, rows).fetchall())
 
     def rollback(self) -> None:
         if self._connection.in_transaction:
