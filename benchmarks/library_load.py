@@ -16,7 +16,7 @@ from reference import sqlite_loop
 from support.postgres import Postgres
 
 from atm_adapters.repositories.group_commit import GroupCommit, ThreadedGroupCommit
-from atm_core import Transaction, deposit, get_account
+from atm_core import Deposit, deposit, get_account
 from atm_core.ports import BatchRepository
 
 HERE = Path(__file__).parent
@@ -86,7 +86,7 @@ def in_batches(accounts: Accounts, size: int) -> float:
     (number,) = accounts.numbers
     began = time.perf_counter()
     while time.perf_counter() < began + SECONDS:
-        accounts.store.execute_batch([Transaction(number, "deposit", CENT) for _ in range(size)])
+        accounts.store.execute_batch([Deposit(number, CENT) for _ in range(size)])
         touched.extend([number] * size)
     return _rate(accounts, touched, time.perf_counter() - began)
 

@@ -31,7 +31,7 @@ from support.postgres import Postgres, running_postgres
 
 from atm_adapters.repositories.postgres import PostgresAccountRepository
 from atm_adapters.repositories.sqlite import SqliteAccountRepository
-from atm_core import Account, Transaction
+from atm_core import Account, Deposit
 
 ROUNDS = 9
 MANY = 1_000
@@ -123,7 +123,7 @@ def in_sqlite(folder: Path) -> Iterator[Subjects]:
         closing(SqliteAccountRepository(folder / "small.sqlite3", (Account(n, 0) for n in small_numbers))) as small,
         closing(SqliteAccountRepository(folder / "large.sqlite3", (Account(n, 0) for n in large_numbers))) as large,
     ):
-        deposits = (Transaction(number, "deposit", "0.01") for _ in range(2) for number in large_numbers)
+        deposits = (Deposit(number, "0.01") for _ in range(2) for number in large_numbers)
         while batch := list(islice(deposits, 8_000)):
             large.execute_batch(batch)
         one, few, many = Accounts(store, ["0"]), Accounts(small, small_numbers), Accounts(large, large_numbers, 2)

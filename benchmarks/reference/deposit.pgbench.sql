@@ -6,5 +6,5 @@ WITH deposited AS (
     WHERE account_number = 'bench-' || :number
     RETURNING account_number, last_entry, balance
 )
-INSERT INTO journal (account_number, entry, batch, kind, amount, balance)
-SELECT account_number, last_entry, gen_random_uuid(), 'deposit', 1, balance FROM deposited;
+INSERT INTO entry (account_number, entry, batch, kind, amount, balance, closed, recorded_at)
+SELECT account_number, last_entry, gen_random_uuid(), 'deposit', 1, balance, false, now() FROM deposited;

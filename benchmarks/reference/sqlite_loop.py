@@ -16,14 +16,18 @@ def deposits(path: Path, account_number: str, count: int, *, per_commit: int = 1
         connection.execute("PRAGMA wal_autocheckpoint = 16000")
         for _ in range(count // per_commit):
             connection.execute("BEGIN IMMEDIATE")
+            (entry_id,) = connection.execute("SELECT max(id) FROM entry").fetchone()
             for _ in range(per_commit):
-                (balance,) = connection.execute(
-                    "UPDATE account SET balance = balance + 1 WHERE account_number = ? RETURNING balance",
-                    (account_number,),
-                ).fetchone()
+                entry_id += 1
                 connection.execute(
-                    "INSERT INTO journal (account_number, kind, amount, balance, recorded_at)"
-                    " VALUES (?, 'deposit', 1, ?, '2026-01-01T00:00:00.000+00:00')",
-                    (account_number, balance),
+                    "INSERT INTO entry (id, previous, account_number, entry, kind, amount, balance, closed,"
+                    " recorded_at) SELECT ?, last_id, account_number, last_entry + 1, 'deposit', 1, balance + 1, 0,"
+                    " '2026-01-01T00:00:00.000+00:00' FROM account WHERE account_number = ?",
+                    (entry_id, account_number),
+                )
+                connection.execute(
+                    "UPDATE account SET balance = balance + 1, last_entry = last_entry + 1, last_id = ?"
+                    " WHERE account_number = ?",
+                    (entry_id, account_number),
                 )
             connection.execute("COMMIT")
