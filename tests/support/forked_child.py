@@ -13,7 +13,7 @@ from typing import Any
 from atm_adapters import open_store
 from atm_adapters.repositories.bridges import InlineBridge, ThreadPoolBridge
 from atm_adapters.repositories.group_commit import GroupCommit, ThreadedGroupCommit
-from atm_core import Account, AtmError, deposit, get_account, open_account
+from atm_core import Account, AtmError, deposit, get_account, open_account, read_history
 
 WRAPPERS: dict[str, Callable[[Any], Any]] = {
     "none": lambda store: store,
@@ -39,6 +39,7 @@ def _run(call: Callable[..., Any], *arguments: Any) -> Any:
 
 def _calls_of_the_child(store: Any) -> list[Any]:
     outcomes = [_run(get_account, store, "0"), _run(deposit, store, "0", 1), _run(open_account, store, "2")]
+    outcomes.append(_run(read_history, store, "0"))
     outcomes += [_run(getattr(store, name)) for name in ("durability", "count_accounts", "close") if name in dir(store)]
     if hasattr(store, "list_accounts"):
         outcomes.append(_run(store.list_accounts, "", 1))
