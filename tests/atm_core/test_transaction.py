@@ -123,7 +123,7 @@ def test_transaction_is_immutable(transaction: Transaction) -> None:
         (Closing("0"), Account("0", 0, 500), Account("0", 0, 500, closed=True)),
         (Reopening("0"), Account("0", 0, 500, closed=True), Account("0", 0, 500)),
     ],
-    ids=repr,
+    ids=lambda value: getattr(value, "kind", None),
 )
 def test_apply_returns_the_account_after_it(transaction: Transaction, account: Account | None, after: Account) -> None:
     applied = transaction.apply(account)
@@ -147,7 +147,7 @@ def test_apply_returns_the_account_after_it(transaction: Transaction, account: A
         (Closing("0"), Account("0", 1, closed=True), AccountClosed),
         (Reopening("0"), Account("0", 0), AccountNotClosed),
     ],
-    ids=repr,
+    ids=lambda value: getattr(value, "kind", None),
 )
 def test_apply_raises_the_first_refusal(
     transaction: Transaction, account: Account | None, refusal: type[AtmError]

@@ -96,6 +96,7 @@ class OnPostgres:
 
 class TestPostgres(OnPostgres, BatchRepositoryContract):
     transactions_per_thread = 50
+    stateful_examples = 10
 
     @contextmanager
     def new_repository(self) -> Iterator[PostgresAccountRepository]:
