@@ -1,0 +1,57 @@
+"""Rows and values are converted without loss, and damaged rows are left to the audit."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from atm_adapters.repositories.sql_rows import account_from, account_row, entry_from, entry_row, journal_row_from
+from atm_core import Account, Closing, Deposit, Entry, LimitChange, Opening, Reopening, Withdrawal
+
+ACCOUNT = Account("0", "-12.34", 500, "0.01", last_entry=7)
+LIMITED = Account("0", 0, 500, None, last_entry=8)
+NOW = datetime.now(UTC)
+ENTRIES = [
+    Entry(Opening("0", "-12.34", 500, "0.01", "key", "note"), ACCOUNT, NOW),
+    Entry(Deposit("0", "0.01"), ACCOUNT),
+    Entry(Withdrawal("0", "9999999999999.99", "key"), ACCOUNT, NOW),
+    Entry(LimitChange("0", 500, None, note="😀"), LIMITED, NOW),
+    Entry(Closing("0", "key"), Account("0", 0, closed=True, last_entry=9), NOW),
+    Entry(Reopening("0"), Account("0", 0, last_entry=10), NOW),
+]
+
+
+@pytest.mark.parametrize("account", [ACCOUNT, LIMITED, Account("0", 0, closed=True, last_entry=2**40)])
+def test_account_is_read_as_it_was_written(account: Account) -> None:
+    assert repr(account_from(account_row(account))) == repr(account)
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=[entry.transaction.kind for entry in ENTRIES])
+def test_entry_is_read_as_it_was_written(entry: Entry) -> None:
+    assert repr(entry_from(entry_row(entry, entry.recorded_at))) == repr(entry)
+
+
+def test_journal_row_holds_an_account_or_an_entry() -> None:
+    number, *facts, last_entry = account_row(ACCOUNT)
+    audited = journal_row_from((number, 0, None, None, None, None, *facts, None, last_entry))
+    assert repr(audited) == repr(("0", 0, ACCOUNT))
+    assert journal_row_from((*entry_row(ENTRIES[2], NOW), None)) == ("0", 7, ENTRIES[2]._replace(recorded_at=None))
+
+
+def test_entry_with_the_number_0_is_not_taken_for_the_account() -> None:
+    entry = entry_row(ENTRIES[1], NOW)
+    _, _, value = journal_row_from((entry[0], 0, *entry[2:], None))
+    assert isinstance(value, Entry)
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [(2, "gift"), (3, None), (3, -1), (3, 10**15), (3, "abc"), (5, ""), (6, 10**15), (6, None), (7, -1), (8, "abc")],
+)
+def test_damaged_entry_is_left_to_the_audit(column: int, value: object) -> None:
+    row = [*entry_row(ENTRIES[2], NOW), None]
+    row[column] = value
+    assert journal_row_from(tuple(row)) == ("0", 7, None)
+
+
+def test_damaged_account_is_left_to_the_audit() -> None:
+    assert journal_row_from(("0", 0, None, None, None, None, 10**15, None, None, False, None, 1)) == ("0", 0, None)
