@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import NamedTuple, TypeAlias
 
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from atm_adapters.conformance.repository_history import Accounts
 from atm_core import (
@@ -205,16 +205,16 @@ class ModelComparison(RuleBasedStateMachine):
         assert (len(page.entries), page.has_more) == (min(len(expected), limit), len(expected) > limit)
         assert list(map(_recorded, page.entries, expected)) == expected[:limit]
 
-    @invariant()
-    def accounts_agree(self) -> None:
-        for number, account in self._model.items():
-            self._check(lambda number=number: get_account(self._accounts, number), account.state or AccountNotFound)  # type: ignore[misc]
+    @rule(number=_numbers)
+    def read(self, number: str) -> None:
+        self._check(lambda: get_account(self._accounts, number), self._model[number].state or AccountNotFound)
 
     def _execute(self, number: str, request: _Request, key: str | None = None) -> None:
         if key is not None:
             self._sent.append((number, request, key))
         expected = self._model[number].execute(request, key)
         self._check(lambda: self._accounts.execute(_transaction(number, request, key)), expected)
+        self.read(number)
 
     def _check(self, call: Callable[[], Account], expected: _Answer) -> None:
         try:
