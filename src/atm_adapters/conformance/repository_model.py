@@ -172,6 +172,12 @@ class ModelComparison(RuleBasedStateMachine):
         if state is not None and state.cents:
             self._execute(number, _Request("withdrawal" if state.cents > 0 else "deposit", abs(state.cents)))
 
+    @rule(number=_numbers)
+    def withdraw_all_that_is_available(self, number: str) -> None:
+        state = self._model[number].state
+        if state is not None and state.overdraft_limit is not None and state.cents + state.overdraft_limit > 0:
+            self._execute(number, _Request("withdrawal", min(state.cents + state.overdraft_limit, _MAX_CENTS)))
+
     @rule(number=_numbers, overdraft_limit=_limits, withdrawal_limit=_limits, key=_keys, note=_notes)
     def set_limits(
         self, number: str, overdraft_limit: int | None, withdrawal_limit: int | None, key: str | None, note: str | None
@@ -189,7 +195,7 @@ class ModelComparison(RuleBasedStateMachine):
 
     @rule(
         number=_numbers,
-        cursor=st.none() | st.integers(1, 60),
+        cursor=st.none() | st.integers(1, 15),
         direction=st.sampled_from(["before", "after"]),
         limit=st.integers(1, 10),
     )
