@@ -14,22 +14,29 @@ class ErrorResponse(NamedTuple):
     exit_code: int
 
 
-FAILED, INVALID, REFUSED, UNAVAILABLE = 1, 2, 3, 4
+FAILED, INVALID, REFUSED, UNAVAILABLE, UNKNOWN = 1, 2, 3, 4, 5
 """Exit codes of the command. 2 is also the code for wrong usage, as Typer has it."""
 
 ERROR_RESPONSES: Final[dict[type[errors.AtmError], ErrorResponse]] = {
     errors.InvalidAmount: ErrorResponse("Invalid amount", 422, INVALID),
     errors.InvalidAccountNumber: ErrorResponse("Invalid account number", 422, INVALID),
     errors.InvalidIdempotencyKey: ErrorResponse("Invalid idempotency key", 400, INVALID),
+    errors.InvalidNote: ErrorResponse("Invalid note", 422, INVALID),
+    errors.InvalidPage: ErrorResponse("Invalid page", 422, INVALID),
     InvalidBody: ErrorResponse("Invalid body", 422, INVALID),
     UnknownStore: ErrorResponse("Unknown store", 500, INVALID),
     errors.AccountNotFound: ErrorResponse("Account not found", 404, REFUSED),
     errors.AccountAlreadyExists: ErrorResponse("Account already exists", 409, REFUSED),
+    errors.AccountClosed: ErrorResponse("Account closed", 409, REFUSED),
+    errors.AccountNotClosed: ErrorResponse("Account not closed", 409, REFUSED),
+    errors.BalanceNotZero: ErrorResponse("Balance not zero", 409, REFUSED),
+    errors.InsufficientFunds: ErrorResponse("Insufficient funds", 409, REFUSED),
+    errors.WithdrawalLimitExceeded: ErrorResponse("Withdrawal limit exceeded", 409, REFUSED),
     errors.BalanceOutOfRange: ErrorResponse("Balance out of range", 422, REFUSED),
     errors.IdempotencyKeyReused: ErrorResponse("Idempotency key reused", 422, REFUSED),
     errors.StoreUnavailable: ErrorResponse("Store unavailable", 503, UNAVAILABLE),
     errors.Overloaded: ErrorResponse("Overloaded", 503, UNAVAILABLE),
-    errors.OutcomeUnknown: ErrorResponse("Outcome unknown", 503, UNAVAILABLE),
+    errors.OutcomeUnknown: ErrorResponse("Outcome unknown", 503, UNKNOWN),
     errors.AtmError: ErrorResponse("Refused", 422, REFUSED),  # every refusal without a row of its own
 }
 

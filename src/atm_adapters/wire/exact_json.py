@@ -1,46 +1,71 @@
-"""Money in JSON: numbers stay exact between their bytes and a Decimal.
+"""Accounts, histories and requests in JSON: numbers stay exact between their bytes and a Decimal.
 
 JSON does not limit the precision of numbers (RFC 8259, section 6), and most decoders read them as 64-bit
 floats. This module converts digits to a Decimal and back without a float.
 """
 
-import json
 from collections.abc import Mapping
-from decimal import Decimal, InvalidOperation
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Annotated
 
 import msgspec
 
-from atm_adapters.wire.errors import InvalidBody
-from atm_core import Account, AtmError, InvalidAmount, MoneyLike
+from atm_core import Account, AtmError, Entry, Page
+from atm_core.transaction import transaction_of
 
-AMOUNT_EXAMPLE = '{"amount": 10.25}'
-OPENING_EXAMPLE = '{"account_number": "42", "balance": 5}'
+_EntryNumber = Annotated[int, msgspec.Meta(ge=0)]
 
 
-class _AccountBody(msgspec.Struct):
+class _Balance(msgspec.Struct):
     account_number: str
     balance: Decimal
 
 
-class _AmountBody(msgspec.Struct):
-    amount: msgspec.Raw = msgspec.Raw()  # the undecoded bytes
+class _Receipt(_Balance):
+    entry: int
 
 
-class _OpeningBody(msgspec.Struct):
+class _Account(_Balance):
+    available: Decimal | None
+    overdraft_limit: Decimal | None
+    withdrawal_limit: Decimal | None
+    closed: bool
+
+
+class _CompleteAccount(_Account):
+    entry: int
+
+
+class _DecodedAccount(_Balance):
+    overdraft_limit: Decimal | None = None
+    withdrawal_limit: Decimal | None = None
+    closed: bool = False
+    entry: _EntryNumber = 0
+
+
+class _DecodedEntry(msgspec.Struct):
+    entry: _EntryNumber
+    kind: str
+    amount: Decimal | None
+    balance: Decimal
+    note: str | None
+    recorded_at: datetime | None
+    key: str | None = None
+    overdraft_limit: Decimal | None = None
+    withdrawal_limit: Decimal | None = None
+    closed: bool = False
+
+
+class _DecodedPage(msgspec.Struct):
     account_number: str
-    balance: msgspec.Raw = msgspec.Raw(b"0")
+    entries: list[_DecodedEntry]
+    next: str | None
 
 
-_UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _encoder = msgspec.json.Encoder(decimal_format="number")
-_account_decoder = msgspec.json.Decoder(_AccountBody)
-_amount_decoder = msgspec.json.Decoder(_AmountBody)
-_opening_decoder = msgspec.json.Decoder(_OpeningBody)
-
-
-def encode_account(account: Account) -> bytes:
-    """Encode an account as ``{"account_number":"0","balance":1100.00}``, always with two decimals."""
-    return _encoder.encode(_AccountBody(account.account_number, account.balance))
+_account_decoder = msgspec.json.Decoder(_DecodedAccount)
+_page_decoder = msgspec.json.Decoder(_DecodedPage)
 
 
 def encode(members: Mapping[str, object]) -> bytes:
@@ -48,83 +73,114 @@ def encode(members: Mapping[str, object]) -> bytes:
     return _encoder.encode(members)
 
 
+def encode_balance(account: Account) -> bytes:
+    """Encode an account as ``{"account_number":"0","balance":1100.00}``, always with two decimals."""
+    return _encoder.encode(_Balance(account.account_number, account.balance))
+
+
+def encode_receipt(account: Account) -> bytes:
+    """Encode an account as :func:`encode_balance` does, with the number of its last entry as ``entry``."""
+    return _encoder.encode(_Receipt(account.account_number, account.balance, account.last_entry))
+
+
+def encode_account(account: Account) -> bytes:
+    """Encode all facts about an account but its last entry. A limit of null is unlimited."""
+    return _encoder.encode(
+        _Account(
+            account.account_number,
+            account.balance,
+            account.available,
+            account.overdraft_limit,
+            account.withdrawal_limit,
+            account.closed,
+        )
+    )
+
+
+def encode_complete_account(account: Account) -> bytes:
+    """Encode an account as :func:`encode_account` does, with the number of its last entry as ``entry``."""
+    return _encoder.encode(
+        _CompleteAccount(
+            account.account_number,
+            account.balance,
+            account.available,
+            account.overdraft_limit,
+            account.withdrawal_limit,
+            account.closed,
+            account.last_entry,
+        )
+    )
+
+
 def decode_account(body: bytes) -> Account:
-    """Decode the output of :func:`encode_account`.
+    """Decode an account in any of its forms. Facts that are missing have the defaults of :class:`Account`.
 
     :raises ValueError: if the body is anything else.
     """
     decoded = _account_decoder.decode(body)
     try:
-        return Account(decoded.account_number, decoded.balance)
+        return Account(
+            decoded.account_number,
+            decoded.balance,
+            decoded.overdraft_limit,
+            decoded.withdrawal_limit,
+            closed=decoded.closed,
+            last_entry=decoded.entry,
+        )
     except AtmError as error:
         raise ValueError(str(error)) from error
 
 
-def decode_amount(body: bytes) -> MoneyLike:
-    """Decode the amount in ``{"amount": 10.25}`` or ``{"amount": "10.25"}``. Other members are ignored.
+def encode_page(account_number: str, page: Page, next_url: str | None, *, complete: bool = False) -> bytes:
+    """Encode a page of an account's history.
 
-    :returns: the exact value that was sent. The core decides whether it is acceptable.
-    :raises InvalidBody: if the body is not a JSON object in UTF-8 with one member ``amount``.
-    :raises InvalidAmount: if that member is neither a number nor a string.
+    :param next_url: the address of the page that follows, or None at the end.
+    :param complete: whether every entry has the members of :func:`entry_members` that a remote repository needs.
     """
-    try:
-        token = bytes(_amount_decoder.decode(body.decode()).amount)
-        amount = _money(token) if token else None
-        _refuse_repeated(b"amount", body, AMOUNT_EXAMPLE)
-    except _UNDECODABLE as error:
-        raise _invalid(body, error, AMOUNT_EXAMPLE) from error
-    if amount is None:
-        raise InvalidBody("#/amount", "it has no amount", AMOUNT_EXAMPLE)
-    return amount
+    entries = [entry_members(entry, complete=complete) for entry in page.entries]
+    return encode({"account_number": account_number, "entries": entries, "next": next_url})
 
 
-def decode_opening(body: bytes) -> tuple[str, MoneyLike]:
-    """Decode account number and opening balance in ``{"account_number": "42", "balance": 5}``.
+def entry_members(entry: Entry, *, complete: bool = False) -> dict[str, object]:
+    """Return the members of an entry in JSON.
 
-    :returns: the exact values that were sent. Without a balance it is 0.
-    :raises InvalidBody: if the body is not a JSON object in UTF-8 with a string ``account_number``.
-    :raises InvalidAmount: if the balance is neither a number nor a string.
+    :param complete: whether to add the key, and the limits and ``closed`` of the account after the entry. Otherwise
+        only the kinds of transaction that set the limits have them.
     """
+    transaction, account, recorded_at = entry
+    members = {
+        "entry": account.last_entry,
+        "kind": transaction.kind,
+        "amount": entry.amount,
+        "balance": account.balance,
+        "note": transaction.note,
+        "recorded_at": None if recorded_at is None else _timestamp(recorded_at),
+    }
+    if complete or hasattr(transaction, "overdraft_limit"):
+        members |= {"overdraft_limit": account.overdraft_limit, "withdrawal_limit": account.withdrawal_limit}
+    if complete:
+        members |= {"closed": account.closed, "key": transaction.key}
+    return members
+
+
+def decode_page(body: bytes) -> Page:
+    """Decode the output of :func:`encode_page`. What an incomplete entry lacks has the default of :class:`Account`.
+
+    :raises ValueError: if the body is anything else, or has an entry of an unknown kind.
+    """
+    page = _page_decoder.decode(body)
     try:
-        opening = _opening_decoder.decode(body.decode())
-        balance = _money(bytes(opening.balance))
-        for member in (b"account_number", b"balance"):
-            _refuse_repeated(member, body, OPENING_EXAMPLE)
-    except _UNDECODABLE as error:
-        raise _invalid(body, error, OPENING_EXAMPLE) from error
-    return opening.account_number, balance
+        return Page([_entry(page.account_number, each) for each in page.entries], has_more=page.next is not None)
+    except AtmError as error:
+        raise ValueError(str(error)) from error
 
 
-def _invalid(body: bytes, error: Exception, example: str) -> InvalidBody:
-    """Return the error for a body that cannot be decoded, in words for users of HTTP."""
-    reason = str(error)
-    if isinstance(error, UnicodeDecodeError):
-        reason = f"it is not UTF-8 (byte {error.start})"
-    elif isinstance(error, RecursionError):
-        reason = "it is nested too deeply"
-    elif not body:
-        reason = "it is empty"
-    return InvalidBody("#", reason, example)
+def _entry(account_number: str, decoded: _DecodedEntry) -> Entry:
+    limits = decoded.overdraft_limit, decoded.withdrawal_limit
+    account = Account(account_number, decoded.balance, *limits, closed=decoded.closed, last_entry=decoded.entry)
+    transaction = transaction_of(decoded.kind, account_number, decoded.amount, *limits, decoded.key, decoded.note)
+    return Entry(transaction, account, decoded.recorded_at)
 
 
-def _money(token: bytes) -> MoneyLike:
-    """Decode a sum of money from the bytes of a JSON number or string."""
-    if token.startswith(b'"'):
-        return msgspec.json.decode(token, type=str)
-    text = token.decode()
-    if text[0] not in "-0123456789":
-        raise InvalidAmount(text, 'must be a JSON number or a string, such as 100, 10.25 or "10.25"')
-    try:
-        return Decimal(text)
-    except InvalidOperation:  # an exponent beyond the limits of Decimal
-        raise InvalidAmount(text, "is too large or too precise to be money") from None
-
-
-def _refuse_repeated(member: bytes, body: bytes, example: str) -> None:
-    """Refuse a duplicate member, because decoders differ in which one they use (RFC 8259, section 4)."""
-    if body.count(b'"%b"' % member) <= 1 and b"\\" not in body:
-        return  # the usual body: without a backslash, the name has only one spelling
-    name = member.decode()
-    members = json.loads(body, parse_int=str, parse_float=str, object_pairs_hook=list)
-    if sum(each == name for each, _ in members) > 1:
-        raise InvalidBody(f"#/{name}", f"it has more than one {name}", example)
+def _timestamp(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -4,7 +4,7 @@ from support.errors import project_errors
 
 from atm_adapters.wire.error_responses import ERROR_RESPONSES, ErrorResponse, response_for
 from atm_adapters.wire.errors import UnknownRefusal
-from atm_core import AccountNotFound, AtmError
+from atm_core import AccountNotFound, AtmError, OutcomeUnknown
 
 
 class AccountFrozen(AccountNotFound):
@@ -21,10 +21,14 @@ def test_every_error_has_a_row() -> None:
 
 def test_every_row_is_consistent() -> None:
     for error, response in ERROR_RESPONSES.items():
-        assert response.exit_code in (2, 3, 4), error
+        assert response.exit_code in (2, 3, 4, 5), error
         assert 400 <= response.status <= 503, error
         assert response.title
-        assert (response.exit_code == 4) == (response.status == 503), error
+        assert (response.exit_code in (4, 5)) == (response.status == 503), error
+
+
+def test_only_an_unknown_outcome_has_its_own_exit_code() -> None:
+    assert [error for error, response in ERROR_RESPONSES.items() if response.exit_code == 5] == [OutcomeUnknown]
 
 
 def test_error_without_a_row_has_the_response_of_its_base_class() -> None:
