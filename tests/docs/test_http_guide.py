@@ -30,10 +30,7 @@ FAILURES = {
 
 
 class Failing(InMemoryAccountRepository):
-    """Fails every opening, and every transaction in the way that its key names."""
-
-    def add(self, account: Account, /) -> Account:
-        raise OutcomeUnknown("accounts.sqlite3", f"no room for {account.account_number}", OutcomeUnknown.OF_OPENING)
+    """Fails every transaction in the way that its key names."""
 
     def execute(self, transaction: Transaction, /) -> Account:
         raise FAILURES[str(transaction.key)]
@@ -54,7 +51,6 @@ def test_answers_of_failing_server_are_as_shown(monkeypatch: pytest.MonkeyPatch)
         request(deposit, " " * 70_000),
         request(deposit, amount, "X: " + "x" * 70_000),
         *(request(deposit, amount, f"Idempotency-Key: {failure}") for failure in FAILURES),
-        request("/accounts", '{"account_number": "43"}'),
     ]
     with serving(Failing()) as address:
         answers = [answer_to(each, address) for each in requests]

@@ -27,9 +27,9 @@ def main() -> None:
             fields[name.lower()] = value.strip()
 
     connection = HTTPConnection(address.netloc)
-    connection.putrequest(
-        options.X or ("GET" if options.d is None else "POST"), address.path, skip_host=True, skip_accept_encoding=True
-    )
+    target = address.path + (f"?{address.query}" if address.query else "")
+    method = options.X or ("GET" if options.d is None else "POST")
+    connection.putrequest(method, target, skip_host=True, skip_accept_encoding=True)
     for name, value in fields.items():
         connection.putheader(name, value)
     connection.endheaders(None if options.d is None else options.d.encode())

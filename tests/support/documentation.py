@@ -29,6 +29,7 @@ from support.server import Server, running_server
 _BLOCK = re.compile(r"^```(.*)\n((?:.*\n)*?)^```$", re.MULTILINE)
 _COMMAND = re.compile(r"^\$ ((?:.*\\\n)*.*)\n((?:(?!\$ ).*\n)*)", re.MULTILINE)
 _LINE = re.compile(r"^(?!#)((?:.*\\\n)*.+)\n", re.MULTILINE)
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 _FILE = re.compile(r"# (\S+\.py)\n")
 
 
@@ -59,6 +60,11 @@ def commands(block: Block) -> Iterator[Command]:
         yield from (Command(text, output) for text, output in _COMMAND.findall(block.text))
     elif block.language == "sh":
         yield from (Command(text.partition("  #")[0], None) for text in _LINE.findall(block.text))
+
+
+def _comparable(output: str) -> str:
+    """Return the output of a command with every time of an entry replaced, because it is different in each run."""
+    return _TIME.sub("(time)", output.rstrip("\n"))
 
 
 class Reader:
@@ -128,7 +134,7 @@ class Reader:
         if command.output is None:
             assert exit_code == 0, f"{where}\n{output}"
         else:
-            assert output.rstrip("\n") == command.output.rstrip("\n"), where
+            assert _comparable(output) == _comparable(command.output), where
 
     def _serve(self, words: list[str]) -> str:
         """Replace the running server, and return what the new one prints before its log."""

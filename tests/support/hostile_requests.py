@@ -83,8 +83,31 @@ _OPENINGS = [
     (b'{"account_number": "2", "balance": -10000000000000}', 422), (b'{"account_number": "2\xff"}', 422),
 ]  # fmt: skip
 
+_LIMITS = [
+    b"", b"{}", b"null", b'["0", "0"]', b'{"overdraft_limit": 0}', b'{"withdrawal_limit": 0}',
+    *[
+        b'{"overdraft_limit": %s, "withdrawal_limit": 0}' % limit
+        for limit in (b"-1", b"-0.01", b"0.001", b"true", b"[]", b"{}", b"1e400", b"NaN", b"Infinity", b'"none"', b'""',
+                      b'"-5"', b'"null"', b"10000000000000")
+    ],
+    b'{"overdraft_limit": 0, "overdraft_limit": 1, "withdrawal_limit": 0}',
+    b'{"overdraft_limit": 0, "withdrawal_limit": 0, "\\u0077ithdrawal_limit": 1}',
+    b'{"overdraft_limit": 0, "withdrawal_limit": 0, "note": ""}',
+]  # fmt: skip
+
+_NOTES = [
+    b'""', b"5", b"true", b"[]", b'{"a": 1}', b'"a\\nb"', b'"a\\u0000"', b'"\\ud800"', b'"\\u202e"', b'"\\u2028"',
+    b'"a\\u007f"', b'"a\nb"', b'"\xff"', b'"%s"' % (b"x" * 141), b'"a", "note": "b"',
+]  # fmt: skip
+
+_PAGES = [
+    b"limit=0", b"limit=1001", b"limit=-1", b"limit=", b"limit", b"limit=x", b"limit=1.5", b"limit=1e2", b"limit=%00",
+    b"limit=%ff", b"limit=1&limit=1", b"limit=" + b"9" * 5_000, b"before=0", b"before=-1", b"before=x",
+    b"before=9007199254740992", b"after=-1", b"after=x", b"after=1&after=2", b"before=2&after=1",
+]  # fmt: skip
+
 _PATHS = [
-    b"/account", b"/accounts/0", b"/accounts/0/transfer", b"/accounts/0/deposits", b"/accounts/0/deposit/0",
+    b"/account", b"/accounts/0/transfer", b"/accounts/0/deposits", b"/accounts/0/deposit/0",
     b"/ACCOUNTS/0/deposit", b"/accounts/0/Deposit", b"/account/0/deposit", b"/v1/accounts/0/deposit",
     b"/accounts/0/%64eposi",
     b"/accounts/0/deposit%00", b"/accounts/0/deposit%20", b"/accounts/0/deposit;x",
@@ -168,7 +191,25 @@ HOSTILE = [
         Hostile(f"opening {body[:50]!r} of {len(body)}", _post(body, path=b"/accounts"), status)
         for body, status in _OPENINGS
     ],
-    Hostile("an opening under a key", _post(b'{"account_number": "2"}', b"Idempotency-Key: a", path=b"/accounts"), 400),
+    *[
+        Hostile(f"limits {body[:60]!r}", _post(body, path=b"/accounts/0/limits").replace(b"POST", b"PUT", 1), 422)
+        for body in _LIMITS
+    ],
+    *[
+        Hostile(
+            f"note {note[:40]!r} of {call.decode()}",
+            _post(b'{"amount": 1, "note": %s}' % note, path=b"/accounts/0/" + call),
+            422,
+        )
+        for note in _NOTES
+        for call in (b"deposit", b"close")
+    ],
+    *[
+        Hostile(f"page {query[:40]!r}", _raw(b"GET /accounts/0/history?" + query + b" HTTP/1.1"), 422)
+        for query in _PAGES
+    ],
+    Hostile("closing an account with a balance", _raw(b"POST /accounts/0/close HTTP/1.1"), 409),
+    Hostile("reopening an open account", _raw(b"POST /accounts/0/reopen HTTP/1.1"), 409),
     Hostile(
         "an opening by a page of another site",
         _post(b'{"account_number": "2"}', b"Origin: null", path=b"/accounts"),

@@ -15,21 +15,16 @@ import msgspec
 from atm_adapters.wire.error_responses import response_for
 from atm_adapters.wire.errors import InvalidBody, UnknownRefusal
 from atm_adapters.wire.untrusted_text import printable
-from atm_core import AtmError, InvalidAmount, OutcomeUnknown, StoreUnavailable
+from atm_core import AtmError, InvalidAmount, InvalidNote, OutcomeUnknown, StoreUnavailable
 
 PROBLEM_JSON: Final = "application/problem+json"
-AMOUNT_POINTER: Final = "#/amount"
-"""The JSON pointer to the sum of money in the body of a deposit or withdrawal."""
 
 _TYPE_PREFIX: Final = "urn:mini-atm:error:"
 _decoder = msgspec.json.Decoder(float_hook=Decimal)
 
 
-def problem_document(error: AtmError, money_pointer: str = AMOUNT_POINTER) -> dict[str, Any]:
-    """Return the members of the problem document that describes an error.
-
-    :param money_pointer: the JSON pointer to the sum of money in the request's body.
-    """
+def problem_document(error: AtmError) -> dict[str, Any]:
+    """Return the members of the problem document that describes an error."""
     # The store's name and the reason for its failure are for the operator's log.
     if isinstance(error, StoreUnavailable):
         error = StoreUnavailable("of this server", "nothing was changed; try again shortly")
@@ -37,8 +32,8 @@ def problem_document(error: AtmError, money_pointer: str = AMOUNT_POINTER) -> di
         error = OutcomeUnknown("of this server", "its log says why", error.advice)
     response = response_for(error)
     members = _members(f"{_TYPE_PREFIX}{error.code}", response.title, response.status, str(error)) | _facts(error)
-    if isinstance(error, InvalidAmount | InvalidBody):
-        pointer = error.pointer if isinstance(error, InvalidBody) else money_pointer
+    pointer = _pointer(error)
+    if pointer is not None:
         members["errors"] = [{"pointer": pointer, "detail": str(error)}]
     return members
 
@@ -69,6 +64,18 @@ def decode_problem(body: bytes) -> AtmError | None:
     return UnknownRefusal(printable(str(members.get("detail", "The server gave no reason."))))
 
 
+def _pointer(error: AtmError) -> str | None:
+    """Return the JSON pointer to the wrong part of the request's body, if there is one."""
+    match error:
+        case InvalidBody():
+            return error.pointer
+        case InvalidAmount():
+            return f"#/{error.parameter}"
+        case InvalidNote():
+            return "#/note"
+    return None
+
+
 def _members(type_: str, title: str, status: int, detail: str) -> dict[str, Any]:
     return {"type": type_, "title": title, "status": int(status), "detail": detail}
 
@@ -82,8 +89,9 @@ def _facts(error: AtmError) -> dict[str, object]:
 def _arguments(error_class: type[AtmError], members: dict[str, Any]) -> dict[str, object]:
     hints = get_type_hints(error_class.__init__)
     return {
-        name: None if hints.get(name) is object else msgspec.convert(_escaped(members.get(name)), hints.get(name, Any))
+        name: None if hints.get(name) is object else msgspec.convert(_escaped(members[name]), hints.get(name, Any))
         for name in signature(error_class).parameters
+        if name in members or hints.get(name) is object  # without the others, the class has its defaults or fails
     }
 
 

@@ -13,7 +13,7 @@ from atm_adapters.wire.error_responses import response_for
 from atm_adapters.wire.errors import UnknownRefusal
 from atm_adapters.wire.exact_json import encode
 from atm_adapters.wire.problem_document import decode_problem, http_problem_document, problem_document
-from atm_core import AccountNotFound, AtmError, BalanceOutOfRange, OutcomeUnknown, StoreUnavailable
+from atm_core import AccountNotFound, AtmError, BalanceOutOfRange, InvalidAmount, OutcomeUnknown, StoreUnavailable
 
 RESERVED = {"type", "title", "status", "detail", "instance", "errors"}
 UNKNOWN = b"urn:mini-atm:error:test-of-a-later-release"
@@ -95,9 +95,23 @@ def test_advice_of_an_unknown_outcome_is_sent() -> None:
 
 @every_error
 def test_errors_member_points_at_the_wrong_part(error: AtmError) -> None:
-    pointer = {"invalid-amount": "#/balance", "invalid-body": "#/amount"}.get(error.code)
+    pointer = {"invalid-amount": "#/amount", "invalid-body": "#/amount", "invalid-note": "#/note"}.get(error.code)
     errors = [{"pointer": pointer, "detail": str(error)}] if pointer else None
-    assert problem_document(error, "#/balance").get("errors") == errors
+    assert problem_document(error).get("errors") == errors
+
+
+def test_pointer_names_the_wrong_sum_of_money() -> None:
+    error = InvalidAmount("-5", "must not be negative", "overdraft_limit")
+    assert problem_document(error)["errors"] == [{"pointer": "#/overdraft_limit", "detail": str(error)}]
+    received = sent_and_received(error)
+    assert isinstance(received, InvalidAmount)
+    assert received.parameter == "overdraft_limit"
+
+
+def test_missing_fact_with_a_default_has_the_default() -> None:
+    received = decode_problem(b'{"type": "urn:mini-atm:error:invalid-amount", "reason": "must be positive"}')
+    assert isinstance(received, InvalidAmount)
+    assert (received.reason, received.parameter) == ("must be positive", "amount")
 
 
 @pytest.mark.parametrize(

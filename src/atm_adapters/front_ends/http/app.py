@@ -35,11 +35,12 @@ def create_app(
 ) -> Litestar:
     """Return the application.
 
-    :param accounts: the accounts to serve. The caller must close them. None means the default store
-        (``ATM_STORE``, or the file in the user data folder), which the application opens and closes.
+    :param accounts: the accounts to serve. The caller must close them. Their history is served if they are an
+        ``AccountHistory`` too. None means the default store (``ATM_STORE``, or the file in the user data folder),
+        which the application opens and closes.
     :param allowed_hosts: host names that are accepted in addition to IP addresses and loopback names. None means
         the names in ``ATM_ALLOW_HOST``, separated by spaces.
-    :param allowed_origins: origins, such as ``https://example.org``, whose web pages may move money. None
+    :param allowed_origins: origins, such as ``https://example.org``, whose web pages may change accounts. None
         means the origins in ``ATM_ALLOW_ORIGIN``, separated by spaces.
     :param starts_without_store: if the default store cannot be opened, answer 503 and open it as soon as possible.
     :raises UnknownStore: if ``ATM_STORE`` is not a store URL.
@@ -78,6 +79,9 @@ def create_app(
         logging_config=None,  # the caller configures logging
         openapi_config=None,  # its router would answer unknown paths below /docs with HTML
     )
+    for route in app.routes:
+        if "GET" in route.methods:
+            route.methods.add("HEAD")  # for the answers to OPTIONS; the boundary handles HEAD as GET
     app.asgi_handler = Boundary(app.asgi_handler)  # Litestar's middleware does not see unknown paths
     return app
 
@@ -102,9 +106,9 @@ def _cors(allowed_origins: list[str]) -> CORSConfig:
     """Let pages of these origins send requests and read the answers (https://fetch.spec.whatwg.org)."""
     return CORSConfig(
         allow_origins=allowed_origins,
-        allow_methods=["GET", "POST"],
-        allow_headers=["Content-Type", "Idempotency-Key", "X-Request-ID"],
-        expose_headers=["Location", "Retry-After", "X-Request-ID"],
+        allow_methods=["GET", "HEAD", "POST", "PUT"],
+        allow_headers=["Content-Type", "Idempotency-Key", "Prefer", "X-Request-ID"],
+        expose_headers=["Link", "Location", "Preference-Applied", "Retry-After", "X-Request-ID"],
     )
 
 

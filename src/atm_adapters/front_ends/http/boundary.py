@@ -5,7 +5,7 @@ would not protect them, so only the canonical form of a path is served.
 """
 
 from collections.abc import Awaitable
-from typing import Final
+from typing import Final, cast
 
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -23,7 +23,10 @@ SECURITY_HEADERS: Final = (
 
 
 class Boundary:
-    """Gives each request an id, lets only canonical paths match a route, and adds headers to each answer."""
+    """Gives each request an id, lets only canonical paths match a route, and adds headers to each answer.
+
+    HEAD is handled as GET, and its answer is sent without the body (RFC 9110, section 9.3.2).
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -33,6 +36,9 @@ class Boundary:
         request_id = begin_request(scope)
         if not _is_canonical(scope["raw_path"]):
             scope["path"] = _NO_ROUTE
+        if scope.get("method") == "HEAD":
+            scope = cast("Scope", {**scope, "method": "GET"})  # a copy, because the server reads the method of its own
+            send = _without_body(send)
 
         def send_with_headers(message: Message) -> Awaitable[None]:
             if message["type"] == "http.response.start":
@@ -40,6 +46,15 @@ class Boundary:
             return send(message)
 
         await self._app(scope, receive, send_with_headers)
+
+
+def _without_body(send: Send) -> Send:
+    def send_head(message: Message) -> Awaitable[None]:
+        if message["type"] == "http.response.body":
+            message["body"] = b""
+        return send(message)
+
+    return send_head
 
 
 def _is_canonical(path: bytes) -> bool:

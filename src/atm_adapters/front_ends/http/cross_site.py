@@ -45,7 +45,9 @@ class CrossSiteRequest(HTTPException):
     """A web page of another site sent the request."""
 
     status_code = HTTPStatus.FORBIDDEN
-    detail = "Pages of other sites may not move money. The operator can allow one with: atm serve --allow-origin URL"
+    detail = (
+        "Pages of other sites may not change accounts. The operator can allow one with: atm serve --allow-origin URL"
+    )
 
 
 def normalize_origin(origin: str) -> str:
@@ -66,7 +68,7 @@ def refuse_cross_site(
 
     :param allowed_hosts: host names, without a port, that are accepted in addition to IP addresses, loopback names
         and the address that the server states for itself.
-    :param allowed_origins: origins whose pages may move money, as :func:`normalize_origin` returns them.
+    :param allowed_origins: origins whose pages may change accounts, as :func:`normalize_origin` returns them.
     """
     hosts = {name.lower() for name in allowed_hosts}
     origins = set(allowed_origins)

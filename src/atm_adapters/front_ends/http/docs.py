@@ -19,7 +19,8 @@ from litestar.params import FromPath
 from litestar.response import Redirect
 from litestar.types import Receive, Scope, Send
 
-from atm_adapters.front_ends.http.openapi import DESCRIPTION, SCHEMAS
+from atm_adapters.front_ends.http.openapi import DESCRIPTION
+from atm_adapters.front_ends.http.schemas import SCHEMAS
 from atm_adapters.wire.exact_json import encode
 
 DOCS_PATH: Final = "/docs"

@@ -1,10 +1,11 @@
-"""The OpenAPI document: schemas, parameters and responses, as data."""
+"""The OpenAPI document: what each call takes and answers, as data."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
 from http import HTTPStatus
+from inspect import signature
 from typing import Final
 
 from litestar.exceptions import HTTPException
@@ -17,134 +18,46 @@ from litestar.openapi.spec import (
     OpenAPIType,
     Operation,
     Parameter,
-    Reference,
     RequestBody,
     Schema,
 )
 
 from atm_adapters.front_ends.http.cross_site import CrossSiteRequest, HostNotAllowed
 from atm_adapters.front_ends.http.problems import UnsupportedMediaType
+from atm_adapters.front_ends.http.request_bodies import LIMITS, MOVEMENT, NOTE, OPENING
+from atm_adapters.front_ends.http.schemas import STRING, URI_REFERENCE, reference
 from atm_adapters.wire.error_responses import response_for
 from atm_adapters.wire.errors import InvalidBody
-from atm_adapters.wire.exact_json import AMOUNT_EXAMPLE, OPENING_EXAMPLE
-from atm_adapters.wire.problem_document import AMOUNT_POINTER, PROBLEM_JSON, problem_document
-from atm_core import MAX_MONEY, errors
-from atm_core.account import ACCOUNT_NUMBER_PATTERN, ACCOUNT_NUMBER_RULE, MAX_ACCOUNT_NUMBER_LENGTH
-from atm_core.transaction import KEY_RULE, MAX_KEY_LENGTH
-
-BALANCE_POINTER: Final = "#/balance"
-"""The JSON pointer to the sum of money in the body that opens an account."""
-
-KEY_NOT_NEEDED: Final = "is not needed to open an account, because a second opening is refused"
+from atm_adapters.wire.problem_document import PROBLEM_JSON, problem_document
+from atm_core import MAX_MONEY, errors, read_history
+from atm_core.account import ACCOUNT_NUMBER_RULE
+from atm_core.transaction import KEY_RULE, MAX_KEY_LENGTH, NOTE_RULE
+from atm_core.use_cases import MAX_ENTRY_NUMBER, MAX_PAGE_ENTRIES
 
 DESCRIPTION: Final = f"""
-Account balances, exact to the cent: read, deposit, withdraw.
+Accounts, exact to the cent: open, read, deposit, withdraw, limit, close, and read their history.
 
 **Money.** Sums are in the currency's major unit, with at most two decimals, and at most {MAX_MONEY:,}. Send an
 amount as a JSON number or as a string such as `"10.25"`. Balances are exact JSON numbers. Nothing is rounded: a
 sum that cannot be held exactly is refused. A balance may be negative.
 
-**Keys and retries.** A deposit or withdrawal with an `Idempotency-Key` can be repeated safely: the account applies
-it at most once, and a repetition returns the first answer. Repeat it after a lost answer, a timeout, or a 503. The
-same key with another amount is refused. Without a key, read the balance before you repeat a transaction.
+**Keys and retries.** A request with an `Idempotency-Key` can be repeated safely: the account applies it at most once,
+and a repetition returns the first answer. Repeat it after a lost answer, a timeout, or a 503. The same key with
+another amount or note is refused. Without a key, read the account before you repeat a request.
+
+**Limits.** `overdraft_limit` is how far below zero a withdrawal may bring the balance, and `withdrawal_limit` is the
+most that one withdrawal may take. `null` means unlimited.
+
+**Complete answers.** With `Prefer: return=representation` (RFC 7240), every answer has all facts about the account,
+and histories have the key of each entry and the account's limits after it.
 
 **Errors.** Every error is a problem document (RFC 9457). `type` names the error, `detail` says what is wrong and
 what would be right, and further members carry the facts. After a 4xx nothing was changed. A 503 says whether
 nothing was changed or the outcome is unknown.
 """
 
-_LARGEST = float(MAX_MONEY)  # 15 digits, which a double prints without change
-_WHOLE_DIGITS = MAX_MONEY.adjusted() + 1
-
-_STRING = Schema(type=OpenAPIType.STRING)
-_URI_REFERENCE = Schema(type=OpenAPIType.STRING, format="uri-reference")  # type: ignore[arg-type]
-_MONEY = partial(Schema, type=OpenAPIType.NUMBER, minimum=-_LARGEST, maximum=_LARGEST)
-_DECIMAL = rf"0*[0-9]{{1,{_WHOLE_DIGITS}}}(\.[0-9]{{1,2}}0*)?$"
-
-
-def _reference(schema: str) -> Reference:
-    return Reference(f"#/components/schemas/{schema}")
-
-
-def _object(required: list[str], *examples: object, **properties: Schema | Reference) -> Schema:
-    return Schema(type=OpenAPIType.OBJECT, properties=properties, required=required, examples=list(examples) or None)
-
-
-SCHEMAS: dict[str, Schema] = {
-    "AccountNumber": Schema(
-        type=OpenAPIType.STRING,
-        pattern=f"^{ACCOUNT_NUMBER_PATTERN}$",
-        min_length=1,
-        max_length=MAX_ACCOUNT_NUMBER_LENGTH,
-        examples=["0"],
-    ),
-    "Amount": Schema(
-        description="A sum in the currency's major unit: positive, exact, in whole cents. "
-        "A string is for clients whose numbers are floats.",
-        one_of=[
-            _MONEY(minimum=0.01, multiple_of=0.01, examples=[100, 10.25]),
-            # At least one digit is not 0, because amounts are positive.
-            Schema(type=OpenAPIType.STRING, pattern=rf"^(?=.*[1-9]){_DECIMAL}", examples=["100", "10.25"]),
-        ],
-        examples=[100, "10.25"],
-    ),
-    "Balance": _MONEY(
-        description="In the currency's major unit, an exact number with two decimals. Negative when overdrawn.",
-        examples=[1100.0],
-    ),
-    "Account": _object(
-        ["account_number", "balance"],
-        {"account_number": "0", "balance": 1100.0},
-        account_number=_reference("AccountNumber"),
-        balance=_reference("Balance"),
-    ),
-    "Transaction": _object(["amount"], {"amount": 100}, {"amount": "10.25"}, amount=_reference("Amount")),
-    "Opening": _object(
-        ["account_number"],
-        {"account_number": "42", "balance": 5},
-        account_number=_reference("AccountNumber"),
-        balance=Schema(
-            description="The opening balance, as a number or a string. It may be negative. The default is 0.",
-            one_of=[_MONEY(multiple_of=0.01), Schema(type=OpenAPIType.STRING, pattern=f"^-?{_DECIMAL}")],
-        ),
-    ),
-    "Live": _object(["status"], status=Schema(type=OpenAPIType.STRING, const="live")),
-    "Ready": _object(
-        ["status"],
-        status=Schema(type=OpenAPIType.STRING, const="ready"),
-        store=Schema(type=OpenAPIType.STRING, examples=["sqlite"]),
-        durable=Schema(
-            type=OpenAPIType.BOOLEAN,
-            description="Whether answered transactions survive a power cut with these settings.",
-        ),
-        settings=Schema(
-            type=OpenAPIType.OBJECT,
-            description="The settings that decide this, with the store's names for them, as read back from it.",
-            additional_properties=_STRING,
-            examples=[{"journal_mode": "wal", "synchronous": "FULL"}],
-        ),
-    ),
-    "Problem": _object(
-        ["type", "title", "status", "detail"],
-        type=_URI_REFERENCE,
-        title=_STRING,
-        status=Schema(type=OpenAPIType.INTEGER, minimum=400, maximum=599),
-        detail=_STRING,
-        errors=Schema(
-            type=OpenAPIType.ARRAY,
-            description="The wrong parts of the body, by JSON pointer.",
-            items=_object(
-                ["pointer", "detail"], pointer=Schema(type=OpenAPIType.STRING, examples=["#/amount"]), detail=_STRING
-            ),
-        ),
-    ),
-}
-SCHEMAS[
-    "Problem"
-].description = "An error (RFC 9457). Further members carry the facts of the error, such as account_number."
-
 _ACCOUNT_NUMBER = Parameter(
-    name="account_number", param_in="path", required=True, schema=_reference("AccountNumber"), example="0"
+    name="account_number", param_in="path", required=True, schema=reference("AccountNumber"), example="0"
 )
 _IDEMPOTENCY_KEY = Parameter(
     name="Idempotency-Key",
@@ -157,10 +70,44 @@ _IDEMPOTENCY_KEY = Parameter(
         pattern=rf'^("([ !#-\[\]-~]|\\["\\]){{1,{MAX_KEY_LENGTH}}}"|[!#-~]([ -~]{{0,{MAX_KEY_LENGTH - 2}}}[!-~])?)$',
     ),
 )
+_PREFER = Parameter(
+    name="Prefer",
+    param_in="header",
+    description="return=representation (RFC 7240) asks for all facts. Other preferences are ignored.",
+    schema=STRING,
+)
+
+
+def _page_parameter(name: str, description: str, **bounds: int) -> Parameter:
+    schema = Schema(type=OpenAPIType.INTEGER, **bounds)  # type: ignore[arg-type]
+    return Parameter(name=name, param_in="query", description=description, schema=schema)
+
+
+_PAGE = [
+    _page_parameter(
+        "limit",
+        "The largest number of entries.",
+        minimum=1,
+        maximum=MAX_PAGE_ENTRIES,
+        default=signature(read_history).parameters["limit"].default,
+    ),
+    _page_parameter(
+        "before",
+        "Answer entries with smaller numbers, the newest first. It excludes after.",
+        minimum=1,
+        maximum=MAX_ENTRY_NUMBER,
+    ),
+    _page_parameter(
+        "after",
+        "Answer entries with larger numbers, the oldest first. It excludes before.",
+        minimum=0,
+        maximum=MAX_ENTRY_NUMBER,
+    ),
+]
 
 
 def _content(schema: str, media_type: str = "application/json", **examples: Example) -> dict[str, OpenAPIMediaType]:
-    return {media_type: OpenAPIMediaType(schema=_reference(schema), examples=dict(examples) or None)}
+    return {media_type: OpenAPIMediaType(schema=reference(schema), examples=dict(examples) or None)}
 
 
 def _success(description: str, schema: str, **headers: OpenAPIHeader) -> OpenAPIResponse:
@@ -176,7 +123,7 @@ def operation(
     status: HTTPStatus = HTTPStatus.OK,
     parameters: Sequence[Parameter] = (),
     body: str | None = None,
-    money_pointer: str = AMOUNT_POINTER,
+    is_body_required: bool = True,
 ) -> type[Operation]:
     """Return the class that Litestar instantiates to describe a route.
 
@@ -184,13 +131,12 @@ def operation(
     :param failures: an example of each error that the route may answer. Their statuses come from the table of
         error responses.
     :param body: the name of the schema of the request's body, if it has one.
-    :param money_pointer: the JSON pointer to the sum of money in the request's body.
     """
     by_status: dict[int, dict[str, Example]] = {}
     for error in [HostNotAllowed, *failures]:  # every route checks the Host
         if isinstance(error, errors.AtmError):
             response = response_for(error)
-            example = Example(summary=response.title, value=problem_document(error, money_pointer))
+            example = Example(summary=response.title, value=problem_document(error))
             by_status.setdefault(response.status, {})[error.code] = example
         else:
             by_status.setdefault(error.status_code, {})
@@ -211,70 +157,104 @@ def operation(
             self.tags = [tag]
             self.summary = summary
             self.parameters = list(parameters) or None
-            self.request_body = None if body is None else RequestBody(required=True, content=_content(body))
+            if body is not None:
+                self.request_body = RequestBody(required=is_body_required, content=_content(body))
             self.responses = dict(responses)
 
     return Described
 
 
-_INVALID_ACCOUNT_NUMBER = errors.InvalidAccountNumber("a b", f"must be a string of {ACCOUNT_NUMBER_RULE}")
 _UNAVAILABLE = (errors.StoreUnavailable("the store", "a reason"), errors.Overloaded(10_000))
-_BODY_ERRORS = (CrossSiteRequest, RequestEntityTooLarge, UnsupportedMediaType)
-_TRANSACTION_ERRORS = (
+_INVALID_ACCOUNT_NUMBER = errors.InvalidAccountNumber("a b", f"must be a string of {ACCOUNT_NUMBER_RULE}")
+_NOT_FOUND = errors.AccountNotFound("9")
+_READ_ERRORS = (_NOT_FOUND, _INVALID_ACCOUNT_NUMBER, *_UNAVAILABLE)
+_CHANGE_ERRORS = (
     errors.InvalidIdempotencyKey("", f"must be a string of {KEY_RULE}"),
-    errors.AccountNotFound("9"),
-    errors.InvalidAmount("-5", "must be positive, such as 100 or 10.25"),
-    InvalidBody("#/amount", "it has no amount", AMOUNT_EXAMPLE),
+    errors.InvalidNote("a\nb", f"must be a string of {NOTE_RULE}"),
     _INVALID_ACCOUNT_NUMBER,
-    errors.BalanceOutOfRange("0", MAX_MONEY),
     errors.IdempotencyKeyReused("0", "order-1"),
     errors.OutcomeUnknown("the store", "a reason"),
     *_UNAVAILABLE,
-    *_BODY_ERRORS,
+    CrossSiteRequest,
+    RequestEntityTooLarge,
+    UnsupportedMediaType,
 )
-_ACCOUNT_AFTER = _success(
-    "The account after the transaction. If the key was used before, the account after its first use", "Account"
+_WRONG_NOTE = InvalidBody("#/note", "its note is not a string", NOTE.example)
+_MOVEMENT_ERRORS = (
+    errors.InvalidAmount("-5", "must be positive, such as 100 or 10.25"),
+    InvalidBody("#/amount", "it has no amount", MOVEMENT.example),
+    _NOT_FOUND,
+    errors.AccountClosed("0"),
+    errors.BalanceOutOfRange("0", MAX_MONEY),
+    *_CHANGE_ERRORS,
 )
+_ACCOUNT_AFTER = "The account after the transaction. If the key was used before, the account after its first use"
+_ADDRESS = OpenAPIHeader(schema=URI_REFERENCE, description="The address of the account")
+_NEXT_PAGE = OpenAPIHeader(schema=STRING, description="The address of the page that follows, with rel=next")
 
-GET_BALANCE = operation(
+_READ = partial(operation, "accounts", parameters=[_ACCOUNT_NUMBER, _PREFER])
+_CHANGE = partial(operation, "accounts", parameters=[_ACCOUNT_NUMBER, _IDEMPOTENCY_KEY, _PREFER])
+
+GET_BALANCE = _READ("Read the balance of an account", _success("The balance", "AccountBalance"), _READ_ERRORS)
+GET_ACCOUNT = _READ("Read all facts about an account", _success("The account", "Account"), _READ_ERRORS)
+GET_HISTORY = operation(
     "accounts",
-    "Read the balance of an account",
-    _success("The account", "Account"),
-    [errors.AccountNotFound("9"), _INVALID_ACCOUNT_NUMBER, *_UNAVAILABLE],
-    parameters=[_ACCOUNT_NUMBER],
+    "Read the entries of an account in pages",
+    _success("A page, the newest entry first, or the oldest first with after", "History", Link=_NEXT_PAGE),
+    [errors.InvalidPage("limit", "0", f"must be a whole number from 1 to {MAX_PAGE_ENTRIES:,}"), *_READ_ERRORS],
+    parameters=[_ACCOUNT_NUMBER, *_PAGE, _PREFER],
 )
-DEPOSIT, WITHDRAW = (
-    operation(
-        "accounts",
-        summary,
-        _ACCOUNT_AFTER,
-        _TRANSACTION_ERRORS,
-        parameters=[_ACCOUNT_NUMBER, _IDEMPOTENCY_KEY],
-        body="Transaction",
-    )
-    for summary in ("Deposit an amount", "Withdraw an amount. The balance may become negative")
+DEPOSIT = _CHANGE("Deposit an amount", _success(_ACCOUNT_AFTER, "Receipt"), _MOVEMENT_ERRORS, body="Transaction")
+WITHDRAW = _CHANGE(
+    "Withdraw an amount. Without an overdraft limit, the balance may become negative",
+    _success(_ACCOUNT_AFTER, "Receipt"),
+    [
+        errors.InsufficientFunds("0", Decimal("4.00")),
+        errors.WithdrawalLimitExceeded("0", Decimal("400.00")),
+        *_MOVEMENT_ERRORS,
+    ],
+    body="Transaction",
 )
 OPEN_ACCOUNT = operation(
     "accounts",
     "Open an account",
-    _success(
-        "The new account",
-        "Account",
-        Location=OpenAPIHeader(schema=_URI_REFERENCE, description="The address of its balance"),
-    ),
+    _success(_ACCOUNT_AFTER, "AccountAfterEntry", Location=_ADDRESS),
     [
-        errors.InvalidIdempotencyKey("", KEY_NOT_NEEDED),
         errors.AccountAlreadyExists("42"),
-        errors.InvalidAmount(Decimal("0.001"), "must be in whole cents, with at most two decimals, such as 10.25"),
-        InvalidBody("#", "it is empty", OPENING_EXAMPLE),
-        _INVALID_ACCOUNT_NUMBER,
-        errors.OutcomeUnknown("the store", "a reason", errors.OutcomeUnknown.OF_OPENING),
-        *_UNAVAILABLE,
-        *_BODY_ERRORS,
+        errors.InvalidAmount(
+            Decimal("0.001"), "must be in whole cents, with at most two decimals, such as 10.25", "balance"
+        ),
+        InvalidBody("#", "it is empty", OPENING.example),
+        *_CHANGE_ERRORS,
     ],
     status=HTTPStatus.CREATED,
+    parameters=[_IDEMPOTENCY_KEY, _PREFER],
     body="Opening",
-    money_pointer=BALANCE_POINTER,
+)
+SET_LIMITS = _CHANGE(
+    "Replace both limits of an account",
+    _success(_ACCOUNT_AFTER, "AccountAfterEntry"),
+    [
+        errors.InvalidAmount("-5", "must not be negative: write it like 0 or 500", "overdraft_limit"),
+        InvalidBody("#/withdrawal_limit", "it has no withdrawal_limit", LIMITS.example),
+        _NOT_FOUND,
+        *_CHANGE_ERRORS,
+    ],
+    body="Limits",
+)
+CLOSE_ACCOUNT = _CHANGE(
+    "Close an account whose balance is zero",
+    _success(_ACCOUNT_AFTER, "AccountAfterEntry"),
+    [errors.BalanceNotZero("0", Decimal("5.00")), errors.AccountClosed("0"), _WRONG_NOTE, _NOT_FOUND, *_CHANGE_ERRORS],
+    body="WithNote",
+    is_body_required=False,
+)
+REOPEN_ACCOUNT = _CHANGE(
+    "Open a closed account again",
+    _success(_ACCOUNT_AFTER, "AccountAfterEntry"),
+    [errors.AccountNotClosed("0"), _WRONG_NOTE, _NOT_FOUND, *_CHANGE_ERRORS],
+    body="WithNote",
+    is_body_required=False,
 )
 IS_LIVE = operation("health", "Check that the process answers", _success("The process answers", "Live"), [])
 IS_READY = operation(

@@ -11,7 +11,7 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException
 
 from atm_adapters.wire.exact_json import encode
-from atm_adapters.wire.problem_document import AMOUNT_POINTER, PROBLEM_JSON, http_problem_document, problem_document
+from atm_adapters.wire.problem_document import PROBLEM_JSON, http_problem_document, problem_document
 from atm_core import AtmError, OutcomeUnknown, StoreUnavailable
 
 logger = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ def answer_problem(request: Request[Any, Any, Any], error: Exception) -> Respons
     """Log an error, and answer it with a problem document."""
     headers: dict[str, str] = {}
     if isinstance(error, AtmError):
-        members = problem_document(error, request.route_handler.opt.get("money_pointer", AMOUNT_POINTER))
+        members = problem_document(error)
         if members["status"] == HTTPStatus.SERVICE_UNAVAILABLE:
             headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
         if isinstance(error, StoreUnavailable | OutcomeUnknown):
@@ -54,6 +54,8 @@ def answer_problem(request: Request[Any, Any, Any], error: Exception) -> Respons
             _log_refusal(request, error.code)
     elif isinstance(error, HTTPException) and error.status_code < HTTPStatus.INTERNAL_SERVER_ERROR:
         headers |= error.headers or {}
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            headers["allow"] = _allowed_methods(error)
         members = http_problem_document(error.status_code, _http_detail(error))
         _log_refusal(request, HTTPStatus(error.status_code).phrase)
     else:
@@ -75,11 +77,15 @@ def _http_detail(error: HTTPException) -> str:
         case HTTPStatus.NOT_FOUND if not isinstance(error, MetricsNotInstalled):
             return "There is nothing at this path. /docs lists what there is."
         case HTTPStatus.METHOD_NOT_ALLOWED:
-            return f"The methods allowed here are {(error.headers or {})['allow']}."
+            return f"The methods allowed here are {_allowed_methods(error)}."
         case HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
             return f"The body may have at most {MAX_BODY_BYTES:,} bytes."
         case _:
             return error.detail
+
+
+def _allowed_methods(error: HTTPException) -> str:
+    return (error.headers or {})["allow"].replace("GET", "GET, HEAD")  # the boundary handles HEAD as GET
 
 
 def _log_refusal(request: Request[Any, Any, Any], reason: str) -> None:

@@ -7,45 +7,51 @@ import logging
 import re
 from asyncio import CancelledError
 from collections.abc import Awaitable, Callable
-from functools import partial
 from http import HTTPStatus
-from typing import Any, TypeVar, cast
+from typing import Any, Final, TypeAlias, TypeVar, cast
+from urllib.parse import parse_qsl, urlencode
 
-from litestar import Request, get, post
+from litestar import Request, get, post, put
 from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 from litestar.handlers import HTTPRouteHandler
 from litestar.types import HTTPReceiveMessage, Receive, Scope, Send
 
-from atm_adapters.front_ends.http.openapi import (
-    BALANCE_POINTER,
-    DEPOSIT,
-    GET_BALANCE,
-    KEY_NOT_NEEDED,
-    OPEN_ACCOUNT,
-    WITHDRAW,
-)
+from atm_adapters.front_ends.http import openapi
 from atm_adapters.front_ends.http.problems import MAX_BODY_BYTES, ClientDisconnected, UnsupportedMediaType
-from atm_adapters.wire.exact_json import decode_amount, decode_opening, encode_account
-from atm_core import Account, AccountRepository, MoneyLike, use_cases
-from atm_core.errors import AtmError, InvalidIdempotencyKey, OutcomeUnknown, StoreUnavailable
+from atm_adapters.front_ends.http.request_bodies import LIMITS, MOVEMENT, NOTE, OPENING, RequestBody
+from atm_adapters.wire.exact_json import (
+    encode_account,
+    encode_balance,
+    encode_complete_account,
+    encode_page,
+    encode_receipt,
+)
+from atm_core import Account, AccountHistory, AccountRepository, Page, use_cases
+from atm_core.errors import AtmError, InvalidIdempotencyKey, InvalidPage, OutcomeUnknown, StoreUnavailable
 
 T = TypeVar("T")
+_Request: TypeAlias = Request[Any, Any, Any]
+_Header: TypeAlias = tuple[bytes, bytes]
 
 logger = logging.getLogger(__name__)
 
+_ACCOUNT: Final = "/accounts/{account_number:str}"
+_PAGE_PARAMETERS: Final = ("before", "after", "limit")
+_WHOLE_NUMBER = re.compile(r"[0-9]{1,16}", re.ASCII)
 _JSON = re.compile(r"application/([a-z0-9!#$&^_.-]+\+)?json\s*(;.*)?", re.ASCII | re.IGNORECASE)
 # A string of RFC 8941, section 3.3.3, the form that the IETF draft for Idempotency-Key prescribes.
 _QUOTED = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)"', re.ASCII)
-_OPENING_UNKNOWN = partial(OutcomeUnknown, advice=OutcomeUnknown.OF_OPENING)
+_PREFERS_COMPLETE = re.compile(rb'(^|[,\s])return\s*=\s*"?representation"?\s*($|[,;])', re.IGNORECASE)  # RFC 7240
+_COMPLETE: Final[_Header] = (b"preference-applied", b"return=representation")
 
 
-class AccountResponse:
-    """An account as an ASGI response, which Litestar sends unchanged."""
+class JsonResponse:
+    """Encoded JSON as an ASGI response, which Litestar sends unchanged."""
 
     __slots__ = ("_body", "_headers", "_status")
 
-    def __init__(self, account: Account, status: int = HTTPStatus.OK, *headers: tuple[bytes, bytes]) -> None:
-        self._body = encode_account(account)
+    def __init__(self, body: bytes, *headers: _Header, status: int = HTTPStatus.OK) -> None:
+        self._body = body
         self._status = status
         self._headers = headers
 
@@ -58,53 +64,116 @@ class AccountResponse:
 
 
 def account_routes(accounts: AccountRepository[Awaitable[Account]]) -> list[HTTPRouteHandler]:
-    """Return the route handlers for these accounts."""
+    """Return the route handlers for these accounts. Only a repository with history has one for it."""
 
-    @get("/accounts/{account_number:str}/balance", operation_id="getBalance", operation_class=GET_BALANCE)
-    async def balance(request: Request[Any, Any, Any]) -> AccountResponse:
+    async def read(request: _Request, encode: Callable[[Account], bytes], log: str) -> JsonResponse:
         call = use_cases.get_account(accounts, request.path_params["account_number"])
         account = await _or_shutdown_error(call, StoreUnavailable)
-        logger.info("balance of account %s checked", account.account_number)
-        return AccountResponse(account)
+        logger.info(log, account.account_number)
+        return _account_response(request, account, encode)
 
-    @post("/accounts/{account_number:str}/deposit", operation_id="deposit", operation_class=DEPOSIT, status_code=200)
-    async def deposit(request: Request[Any, Any, Any]) -> AccountResponse:
-        amount, key = await _amount_and_key(request)
-        call = use_cases.deposit(accounts, request.path_params["account_number"], amount, key)
+    async def execute(
+        request: _Request,
+        use_case: Callable[..., Awaitable[Account]],
+        body: RequestBody,
+        log: str,
+        encode: Callable[[Account], bytes] = encode_complete_account,
+    ) -> JsonResponse:
+        content, key = await _body_and_key(request)
+        call = use_case(accounts, **request.path_params, **body.decode(content), key=key)
         account = await _or_shutdown_error(call, OutcomeUnknown)
-        logger.info("deposit to account %s", account.account_number)
-        return AccountResponse(account)
+        logger.info(log, account.account_number)
+        return _account_response(request, account, encode)
 
-    @post("/accounts/{account_number:str}/withdraw", operation_id="withdraw", operation_class=WITHDRAW, status_code=200)
-    async def withdraw(request: Request[Any, Any, Any]) -> AccountResponse:
-        amount, key = await _amount_and_key(request)
-        call = use_cases.withdraw(accounts, request.path_params["account_number"], amount, key)
-        account = await _or_shutdown_error(call, OutcomeUnknown)
-        logger.info("withdrawal from account %s", account.account_number)
-        return AccountResponse(account)
+    @get(f"{_ACCOUNT}/balance", operation_id="getBalance", operation_class=openapi.GET_BALANCE)
+    async def balance(request: _Request) -> JsonResponse:
+        return await read(request, encode_balance, "balance of account %s checked")
 
-    @post("/accounts", operation_id="openAccount", operation_class=OPEN_ACCOUNT, money_pointer=BALANCE_POINTER)
-    async def open_account(request: Request[Any, Any, Any]) -> AccountResponse:
-        body, keys = await _json_and_keys(request)
-        if keys:
-            raise InvalidIdempotencyKey(keys[0], KEY_NOT_NEEDED)
-        account = await _or_shutdown_error(use_cases.open_account(accounts, *decode_opening(body)), _OPENING_UNKNOWN)
-        logger.info("account %s opened", account.account_number)
-        location = f"/accounts/{account.account_number}/balance".encode()
-        return AccountResponse(account, HTTPStatus.CREATED, (b"location", location))
+    @get(_ACCOUNT, operation_id="getAccount", operation_class=openapi.GET_ACCOUNT)
+    async def account(request: _Request) -> JsonResponse:
+        return await read(request, encode_account, "account %s read")
 
-    return [balance, deposit, withdraw, open_account]
+    @post(f"{_ACCOUNT}/deposit", operation_id="deposit", operation_class=openapi.DEPOSIT, status_code=200)
+    async def deposit(request: _Request) -> JsonResponse:
+        return await execute(request, use_cases.deposit, MOVEMENT, "deposit to account %s", encode_receipt)
+
+    @post(f"{_ACCOUNT}/withdraw", operation_id="withdraw", operation_class=openapi.WITHDRAW, status_code=200)
+    async def withdraw(request: _Request) -> JsonResponse:
+        return await execute(request, use_cases.withdraw, MOVEMENT, "withdrawal from account %s", encode_receipt)
+
+    @post("/accounts", operation_id="openAccount", operation_class=openapi.OPEN_ACCOUNT)
+    async def open_account(request: _Request) -> JsonResponse:
+        return await execute(request, use_cases.open_account, OPENING, "account %s opened")
+
+    @put(f"{_ACCOUNT}/limits", operation_id="setLimits", operation_class=openapi.SET_LIMITS)
+    async def limits(request: _Request) -> JsonResponse:
+        return await execute(request, use_cases.set_limits, LIMITS, "limits of account %s changed")
+
+    @post(f"{_ACCOUNT}/close", operation_id="closeAccount", operation_class=openapi.CLOSE_ACCOUNT, status_code=200)
+    async def close(request: _Request) -> JsonResponse:
+        return await execute(request, use_cases.close_account, NOTE, "account %s closed")
+
+    @post(f"{_ACCOUNT}/reopen", operation_id="reopenAccount", operation_class=openapi.REOPEN_ACCOUNT, status_code=200)
+    async def reopen(request: _Request) -> JsonResponse:
+        return await execute(request, use_cases.reopen_account, NOTE, "account %s reopened")
+
+    routes = [balance, account, deposit, withdraw, open_account, limits, close, reopen]
+    return [*routes, _history_route(accounts)] if isinstance(accounts, AccountHistory) else routes
 
 
-async def _amount_and_key(request: Request[Any, Any, Any]) -> tuple[MoneyLike, str | None]:
+def _history_route(accounts: AccountHistory[Awaitable[Page]]) -> HTTPRouteHandler:
+    @get(f"{_ACCOUNT}/history", operation_id="getHistory", operation_class=openapi.GET_HISTORY)
+    async def history(request: _Request) -> JsonResponse:
+        number, parameters = request.path_params["account_number"], _page_parameters(request)
+        page = await _or_shutdown_error(use_cases.read_history(accounts, number, **parameters), StoreUnavailable)
+        logger.info("history of account %s read", number)
+        complete = _prefers_complete(request)
+        headers = [_COMPLETE] if complete else []
+        next_url = None
+        if page.has_more:
+            cursor = {"after" if "after" in parameters else "before": page.entries[-1].account.last_entry}
+            next_url = f"/accounts/{number}/history?{urlencode(cursor | parameters | cursor)}"
+            headers.append((b"link", f'<{next_url}>; rel="next"'.encode()))
+        return JsonResponse(encode_page(number, page, next_url, complete=complete), *headers)
+
+    return history
+
+
+def _page_parameters(request: _Request) -> dict[str, Any]:
+    """Return the query's parameters. What is not a whole number stays text, which the use case refuses."""
+    parameters: dict[str, Any] = {}
+    for name, text in parse_qsl(request.scope["query_string"].decode("latin-1"), keep_blank_values=True):
+        if name in parameters:
+            raise InvalidPage(name, None, "must be sent once, and it was sent more than once")
+        if name in _PAGE_PARAMETERS:
+            parameters[name] = int(text) if _WHOLE_NUMBER.fullmatch(text) else text
+    return parameters
+
+
+def _account_response(request: _Request, account: Account, encode: Callable[[Account], bytes]) -> JsonResponse:
+    status = request.route_handler.status_code
+    headers = []
+    if status == HTTPStatus.CREATED:
+        headers.append((b"location", f"/accounts/{account.account_number}".encode()))
+    if _prefers_complete(request):
+        encode = encode_complete_account
+        headers.append(_COMPLETE)
+    return JsonResponse(encode(account), *headers, status=status)
+
+
+def _prefers_complete(request: _Request) -> bool:
+    """Return whether the client wants every fact about accounts and entries."""
+    return any(name == b"prefer" and _PREFERS_COMPLETE.search(value) for name, value in request.scope["headers"])
+
+
+async def _body_and_key(request: _Request) -> tuple[bytes, str | None]:
     body, keys = await _json_and_keys(request)
-    amount = decode_amount(body)
     if len(keys) > 1:
         raise InvalidIdempotencyKey(None, "must be sent once, and it was sent more than once")
-    return amount, _unquote_key(keys[0]) if keys else None
+    return body, _unquote_key(keys[0]) if keys else None
 
 
-async def _json_and_keys(request: Request[Any, Any, Any]) -> tuple[bytes, list[str]]:
+async def _json_and_keys(request: _Request) -> tuple[bytes, list[str]]:
     keys = []
     for name, value in request.scope["headers"]:
         if name == b"content-type":
@@ -118,7 +187,7 @@ async def _json_and_keys(request: Request[Any, Any, Any]) -> tuple[bytes, list[s
     return await _or_shutdown_error(_body(request), StoreUnavailable), keys
 
 
-async def _body(request: Request[Any, Any, Any]) -> bytes:
+async def _body(request: _Request) -> bytes:
     """Read the body. Litestar's own ``request.body()`` takes as long as the deposit itself."""
     body = b""
     while True:

@@ -6,28 +6,15 @@ import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPResponse
-from typing import Any
 
 import httpx
 import pytest
-from support.server import Server, running_server
+from support.problems import assert_problem
+from support.server import Server
 from support.waiting import until
 
 JSON = {"Content-Type": "application/json"}
-
-
-@pytest.fixture(scope="module", params=["memory:", "sqlite"])
-def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("server")
-    store = "memory:" if request.param == "memory:" else str(folder / "accounts.sqlite3")
-    with running_server(store, folder) as server:
-        yield server
-
-
-@pytest.fixture
-def client(server: Server) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=server.address) as client:
-        yield client
+CALLS = ("balance", "deposit", "withdraw", "history", "limits", "close", "reopen")
 
 
 def balance(client: httpx.Client, account_number: str = "0") -> str:
@@ -53,10 +40,10 @@ def test_deposit_and_withdrawal_return_the_exact_balance(client: httpx.Client) -
     ]
     assert [answer.status_code for answer in answers] == [200] * 4
     assert [answer.text.partition('"balance":')[2] for answer in answers] == [
-        "1100.00}",
-        "1050.00}",
-        "1050.10}",
-        "-950.10}",
+        '1100.00,"entry":2}',
+        '1050.00,"entry":3}',
+        '1050.10,"entry":4}',
+        '-950.10,"entry":5}',
     ]
 
 
@@ -65,7 +52,7 @@ def test_json_content_types_and_unknown_members_are_accepted(client: httpx.Clien
     for content_type in (None, "application/json; charset=utf-8", "Application/JSON", "application/problem+json"):
         answer = client.post(
             "/accounts/0/deposit",
-            content=b'{"note": ["x"], "amount": 1e-2}',
+            content=b'{"x": ["x"], "amount": 1e-2}',
             headers={"Content-Type": content_type} if content_type else {},
         )
         assert answer.status_code == 200
@@ -183,8 +170,8 @@ def test_malformed_account_number_is_422(client: httpx.Client, account_number: s
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [
-        ("POST", "/accounts/0/balance", {"GET", "OPTIONS"}),
-        ("DELETE", "/accounts/0/balance", {"GET", "OPTIONS"}),
+        ("POST", "/accounts/0/balance", {"GET", "HEAD", "OPTIONS"}),
+        ("DELETE", "/accounts/0/balance", {"GET", "HEAD", "OPTIONS"}),
         ("GET", "/accounts/0/deposit", {"POST", "OPTIONS"}),
         ("PUT", "/accounts/0/withdraw", {"POST", "OPTIONS"}),
     ],
@@ -200,7 +187,7 @@ def test_wrong_method_is_405_with_the_allowed_methods(
 @pytest.mark.parametrize(
     "path",
     [
-        "/account", "/accounts/0", "/accounts/0/transfer", "/favicon.ico", "/a/b/c/d/e",
+        "/account", "/accounts/0/transfer", "/favicon.ico", "/a/b/c/d/e",
         "/docs/assets/%00", "/docs/assets/" + "x" * 300, "/docs/assets/swagger-ui.css/x", "/docs/assets/..%2fcore.py",
         "/docs/x", "/docs/openapi.json", "/docs/x.html", "/docs/oauth2-redirect.html", "/schema", "/docs/assets",
         "/" + "x" * 15_000,
@@ -259,22 +246,25 @@ def test_balance_out_of_range_is_422_and_changes_nothing(client: httpx.Client) -
 
 def test_account_is_opened_once_with_an_exact_balance(client: httpx.Client) -> None:
     answer = client.post("/accounts", content=b'{"account_number": "Savings_2", "balance": -0.10}', headers=JSON)
-    assert (answer.status_code, answer.headers["location"]) == (201, "/accounts/Savings_2/balance")
-    assert answer.text == '{"account_number":"Savings_2","balance":-0.10}'
+    assert (answer.status_code, answer.headers["location"]) == (201, "/accounts/Savings_2")
+    assert answer.text == (
+        '{"account_number":"Savings_2","balance":-0.10,"available":null,'
+        '"overdraft_limit":null,"withdrawal_limit":null,"closed":false,"entry":1}'
+    )
     assert balance(client, "Savings_2") == "-0.10"
     assert_problem(client.post("/accounts", json={"account_number": "Savings_2"}), 409, "account-already-exists")
     assert balance(client, "Savings_2") == "-0.10"
-    assert client.post("/accounts", json={"account_number": "empty"}).json() == {
-        "account_number": "empty",
-        "balance": 0,
-    }
+    assert client.post("/accounts", json={"account_number": "empty"}).json()["balance"] == 0
 
 
 def test_refused_opening_has_a_pointer_and_an_example(client: httpx.Client) -> None:
     cases = {
         '{"account_number": "7", "balance": 0.001}': ("invalid-amount", "#/balance", "in whole cents"),
         '{"account_number": "7", "balance": 1, "balance": 2}': ("invalid-body", "#/balance", "more than one balance"),
-        '{"account_number": 7}': ("invalid-body", "#", '{"account_number": "42", "balance": 5}'),
+        '{"account_number": 7}': ("invalid-body", "#/account_number", '{"account_number": "42", "balance": 5}'),
+        '{"account_number": "7", "overdraft_limit": -1}': ("invalid-amount", "#/overdraft_limit", "overdraft limit -1"),
+        '{"account_number": "7", "withdrawal_limit": true}': ("invalid-amount", "#/withdrawal_limit", "JSON number"),
+        '{"account_number": "7", "note": "a\\nb"}': ("invalid-note", "#/note", "without control characters"),
     }
     for body, (code, pointer, words) in cases.items():
         answer = client.post("/accounts", content=body, headers=JSON)
@@ -285,14 +275,20 @@ def test_refused_opening_has_a_pointer_and_an_example(client: httpx.Client) -> N
 
 @pytest.mark.parametrize(
     ("path", "body"),
-    [("/accounts/0/deposit", {"amount": "-5"}), ("/accounts", {"account_number": "7", "balance": "0.001"})],
+    [
+        ("/accounts/0/deposit", {"amount": "-5"}),
+        ("/accounts", {"account_number": "7", "balance": "0.001"}),
+        ("/accounts/0/limits", {"overdraft_limit": "-5", "withdrawal_limit": "0"}),
+    ],
 )
 def test_openapi_example_of_an_invalid_amount_is_the_real_response(
     client: httpx.Client, path: str, body: dict[str, str]
 ) -> None:
-    operation = client.get("/openapi.json").json()["paths"][path.replace("/0/", "/{account_number}/")]["post"]
+    (method, operation), *_ = (
+        client.get("/openapi.json").json()["paths"][path.replace("/0/", "/{account_number}/")].items()
+    )
     example = operation["responses"]["422"]["content"]["application/problem+json"]["examples"]["invalid-amount"]
-    assert client.post(path, json=body).json() == example["value"]
+    assert client.request(method, path, json=body).json() == example["value"]
 
 
 def test_concurrent_deposits_to_one_account_all_count(client: httpx.Client, server: Server) -> None:
@@ -326,19 +322,21 @@ def test_openapi_document_has_statuses_problem_documents_and_bounds(client: http
         assert reference in description["components"]["schemas"]
     assert set(description["paths"]) == {
         "/accounts",
-        *(f"/accounts/{{account_number}}/{call}" for call in ("balance", "deposit", "withdraw")),
+        "/accounts/{account_number}",
+        *(f"/accounts/{{account_number}}/{call}" for call in CALLS),
         "/health/live",
         "/health/ready",
     }
     opening = description["paths"]["/accounts"]["post"]
     assert set(opening["responses"]) == {"201", "400", "403", "409", "413", "415", "422", "503"}
     deposit = description["paths"]["/accounts/{account_number}/deposit"]["post"]
-    assert set(deposit["responses"]) == {"200", "400", "403", "404", "413", "415", "422", "503"}
+    assert set(deposit["responses"]) == {"200", "400", "403", "404", "409", "413", "415", "422", "503"}
     for status, response in deposit["responses"].items():
         assert list(response["content"]) == ["application/json" if status == "200" else "application/problem+json"]
     assert [(one["name"], one["in"]) for one in deposit["parameters"]] == [
         ("account_number", "path"),
         ("Idempotency-Key", "header"),
+        ("Prefer", "header"),
     ]
     schemas = description["components"]["schemas"]
     number, string = schemas["Amount"]["oneOf"]
@@ -375,14 +373,3 @@ def test_log_has_the_account_number_and_no_other_client_data(client: httpx.Clien
         "WARNING atm_adapters.front_ends.http.problems: refused for account '7': account-not-found",
         r"WARNING atm_adapters.front_ends.http.problems: refused for account '0\nFORGED': invalid-account-number",
     ]
-
-
-def assert_problem(answer: httpx.Response, status: int, code: str | None = None) -> None:
-    """Check that a response is a problem document (RFC 9457)."""
-    assert answer.status_code == status, answer.text
-    assert answer.headers["content-type"] == "application/problem+json"
-    problem: dict[str, Any] = answer.json()
-    assert problem["status"] == status
-    assert problem["type"] == (f"urn:mini-atm:error:{code}" if code else "about:blank")
-    assert problem["title"]
-    assert problem["detail"]

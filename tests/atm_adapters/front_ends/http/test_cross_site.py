@@ -53,8 +53,24 @@ def test_request_from_another_site_is_refused(server: Server, headers: dict[str,
     answer = deposit(server, **headers)
     assert answer.status_code == 403
     assert answer.headers["content-type"] == "application/problem+json"
-    assert "Pages of other sites may not move money." in answer.json()["detail"]
+    assert "Pages of other sites may not change accounts." in answer.json()["detail"]
     assert balance(server) == before
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/accounts"),
+        ("POST", "/accounts/0/withdraw"),
+        ("PUT", "/accounts/0/limits"),
+        ("POST", "/accounts/0/close"),
+        ("POST", "/accounts/0/reopen"),
+    ],
+)
+def test_no_call_can_change_an_account_from_another_site(server: Server, method: str, path: str) -> None:
+    headers = {"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site"}
+    assert httpx.request(method, f"{server.address}{path}", headers=headers).status_code == 403
+    assert httpx.request(method, f"{server.address}{path}").status_code in (409, 422)  # it is judged without them
 
 
 def test_requests_from_own_pages_and_from_programs_are_accepted(server: Server) -> None:
@@ -137,12 +153,23 @@ def test_allowed_origin_may_send_requests_and_read_responses(tmp_path: Path) -> 
             }
             preflight = httpx.options(f"{server.address}/accounts/0/deposit", headers=headers)
             assert (preflight.status_code == 204) is is_allowed
+            headers["Access-Control-Request-Method"] = "PUT"
+            assert (
+                httpx.options(f"{server.address}/accounts/0/limits", headers=headers).status_code == 204
+            ) is is_allowed
             answers = [
                 deposit(server, Origin=origin),
                 httpx.get(f"{server.address}/accounts/9/balance", headers=headers),
             ]
             for answer in (preflight, *answers):
                 assert (answer.headers.get("access-control-allow-origin") == origin) is is_allowed
+
+
+def test_allowed_origin_may_read_the_headers_of_a_page(tmp_path: Path) -> None:
+    with running_server("memory:", tmp_path, "--allow-origin", "https://shop.example") as server:
+        answer = httpx.get(f"{server.address}/accounts/0/history", headers={"Origin": "https://shop.example"})
+    exposed = set(answer.headers["access-control-expose-headers"].split(", "))
+    assert {"Link", "Location", "Preference-Applied"} <= exposed
 
 
 def test_allowed_origin_may_have_capitals_and_a_final_slash(tmp_path: Path) -> None:

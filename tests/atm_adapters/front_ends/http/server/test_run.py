@@ -35,7 +35,7 @@ def test_server_shares_its_accounts_with_other_processes(tmp_path: Path) -> None
     with running_server(store, tmp_path) as server, closing(open_store(store)) as accounts:
         deposit(accounts, "0", 100)
         answer = httpx.post(f"{server.address}/accounts/0/deposit", json={"amount": 1})
-        assert answer.json() == {"account_number": "0", "balance": 1101}
+        assert answer.json() == {"account_number": "0", "balance": 1101, "entry": 3}
         assert get_account(accounts, "0").balance == 1101
 
 
@@ -130,6 +130,6 @@ asyncio.run(main())
         env={**os.environ, "ATM_STORE": str(tmp_path / "accounts.sqlite3")},
     )
     assert done.stdout.split() == [
-        '{"account_number":"0","balance":1005.00}',
+        '{"account_number":"0","balance":1005.00,"entry":2}',
         '{"account_number":"0","balance":1000.00}',
     ], done.stderr
