@@ -19,6 +19,13 @@ KEY_CHECKS = {
     "A key cannot be reused for another transaction",
     "Malformed keys are rejected",
 }
+LIFECYCLE_CHECKS = {
+    "Entries are numbered without gaps",
+    "An account is opened once",
+    "Limits are shown and obeyed",
+    "A history has each entry once",
+    "Accounts can be closed and reopened",
+}
 
 
 def check(url: str) -> tuple[Report, str]:

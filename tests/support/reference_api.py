@@ -10,6 +10,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 import uvicorn
+from litestar import Litestar
 from litestar.types import HTTPScope, Receive, Send
 
 from atm_core import MAX_MONEY
@@ -159,8 +160,8 @@ class ReferenceApi:
 
 
 @contextmanager
-def serving(api: ReferenceApi) -> Iterator[str]:
-    """Serve the API on a free port of the loopback interface, from a thread, and yield its URL."""
+def serving(api: "ReferenceApi | Litestar") -> Iterator[str]:
+    """Serve an application on a free port of the loopback interface, from a thread, and yield its URL."""
     server = uvicorn.Server(uvicorn.Config(api, port=0, lifespan="off", log_config=None, access_log=False))
     config_socket = server.config.bind_socket()
     thread = threading.Thread(target=server.run, kwargs={"sockets": [config_socket]})

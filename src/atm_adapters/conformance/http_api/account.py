@@ -40,6 +40,10 @@ class AccountUnderTest:
         headers = [] if key is None else [JSON, ("Idempotency-Key", key)]
         return await self.post(call, f'{{"amount": {amount}}}'.encode(), *headers)
 
+    async def change(self, change: Literal["close", "reopen"]) -> Exchange:
+        """Close or reopen the account."""
+        return await self.api.post(f"/accounts/{self.number}/{change}", b"{}")
+
     async def transact(self, call: Call, amount: str, key: str | None = None) -> Exchange:
         """Send a deposit or withdrawal, and require that it is applied."""
         before = await self.balance()

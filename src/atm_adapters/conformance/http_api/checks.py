@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final, NamedTuple
 
-from atm_adapters.conformance.http_api import keys, rejections, transactions
+from atm_adapters.conformance.http_api import keys, lifecycle, rejections, transactions
 from atm_adapters.conformance.http_api.server import Server
 
 
@@ -29,6 +29,11 @@ CHECKS: Final = (
     Check("Concurrent retries with the same key are applied once", keys.concurrent_retries_are_applied_once),
     Check("A key cannot be reused for another transaction", keys.keys_identify_one_transaction),
     Check("Malformed keys are rejected", keys.malformed_keys_are_rejected),
+    Check("Entries are numbered without gaps", lifecycle.entries_are_numbered),
+    Check("An account is opened once", lifecycle.accounts_are_opened_once),
+    Check("Limits are shown and obeyed", lifecycle.limits_are_obeyed),
+    Check("A history has each entry once", lifecycle.histories_have_each_entry_once),
+    Check("Accounts can be closed and reopened", lifecycle.accounts_can_be_closed),
     Check("Unknown accounts are rejected", rejections.unknown_accounts_are_rejected),
     Check("GET requests change no balance", rejections.get_requests_change_no_balance),
     Check("Errors are problem documents (RFC 9457)", rejections.errors_are_problem_documents),

@@ -72,6 +72,14 @@ class Exchange(NamedTuple):
         except (InvalidOperation, RecursionError) as error:
             raise ValueError("a number is too large or the nesting is too deep") from error
 
+    def member(self, name: str) -> object:
+        """Return a member of the JSON object in the response, or None if there is none."""
+        try:
+            document = self.json()
+        except ValueError:
+            return None
+        return document.get(name) if isinstance(document, dict) else None
+
     def balance(self, account_number: str) -> Decimal:
         """Return the exact balance in the response.
 
@@ -124,6 +132,10 @@ class Api:
     async def post(self, path: str, body: bytes, *headers: Header) -> Exchange:
         """Send a POST request, as JSON if there are no headers."""
         return await self._send("POST", f"{self.url}{path}", path, body, headers or [JSON])
+
+    async def put(self, path: str, body: bytes) -> Exchange:
+        """Send a PUT request with JSON."""
+        return await self._send("PUT", f"{self.url}{path}", path, body, [JSON])
 
     async def drain(self) -> None:
         """Wait for the responses to all requests, including those of cancelled callers."""

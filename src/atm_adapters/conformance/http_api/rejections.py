@@ -2,9 +2,7 @@
 
 from collections.abc import Iterable
 from decimal import Decimal
-from secrets import randbelow
 from typing import Final
-from uuid import uuid4
 
 from atm_adapters.conformance.http_api.account import CALLS, mismatch, signed
 from atm_adapters.conformance.http_api.client import JSON, Exchange, NotSupported, printable
@@ -33,7 +31,7 @@ _TOLERANCE: Final = Decimal("0.000001")
 
 async def unknown_accounts_are_rejected(server: Server) -> None:
     """Require 404 for an unknown account, also after a deposit to it, and 4xx for malformed account numbers."""
-    path = f"/accounts/{_unknown_number(server)}"
+    path = f"/accounts/{server.unused_number()}"
     for exchange in (
         await server.api.get(f"{path}/balance"),
         await server.api.post(f"{path}/deposit", b'{"amount": 5}'),
@@ -105,7 +103,7 @@ async def cross_site_requests_are_rejected(server: Server) -> None:
 async def errors_are_problem_documents(server: Server) -> None:
     """Cause three different errors."""
     exchanges = [
-        await server.api.get(f"/accounts/{_unknown_number(server)}/balance"),
+        await server.api.get(f"/accounts/{server.unused_number()}/balance"),
         await server.first.send("deposit", "-5"),
         await server.first.post("withdraw", b"{"),
     ]
@@ -146,13 +144,6 @@ async def fractions_of_a_cent_are_not_rounded(server: Server) -> None:
             before, kept = read.balance(account.number), True
     if kept:
         raise NotSupported("fractions of a cent are accepted and kept")
-
-
-def _unknown_number(server: Server) -> str:
-    """Return a random account number. It is a decimal number if those of both accounts are, as a server may require."""
-    if server.first.number.isdecimal() and server.second.number.isdecimal():
-        return str(1_000_000_000 + randbelow(1_000_000_000))
-    return f"no-such-account-{uuid4().hex}"
 
 
 def _is_problem(exchange: Exchange) -> bool:

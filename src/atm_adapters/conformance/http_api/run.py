@@ -12,12 +12,12 @@ from atm_adapters.bootstrap import redact_url
 from atm_adapters.conformance.http_api.account import AccountUnderTest, Call
 from atm_adapters.conformance.http_api.checks import CHECKS, Check
 from atm_adapters.conformance.http_api.client import Api, CheckFailed, NotSupported
-from atm_adapters.conformance.http_api.server import Server, read_declared_features
+from atm_adapters.conformance.http_api.server import Server, read_declared_features, unused_number
 from atm_core import MAX_MONEY
 
 Outcome: TypeAlias = Literal["passed", "failed", "not supported"]
 
-APPROXIMATE_REQUESTS: Final = 900  # of a whole run
+APPROXIMATE_REQUESTS: Final = 1_000  # of a whole run
 _MAX_BALANCE: Final = Decimal(1_000_000_000_000)  # leaves room for the largest amounts that the checks deposit
 _IDLE_READS: Final = 3
 _IDLE_SECONDS: Final = 0.1  # before each of these reads
@@ -126,10 +126,12 @@ async def _check(
         say(
             f"Checking {shown} with account {first.number} (balance {found[0]}) and account {second.number} "
             f"(balance {found[1]}).\n"
-            f"The checks send about {APPROXIMATE_REQUESTS} requests, many of them malformed. They deposit to these two "
-            "accounts, withdraw from them, and then restore their balances. Do not use the accounts until then."
+            f"The checks send about {APPROXIMATE_REQUESTS:,} requests, many of them malformed. They deposit to these "
+            "two accounts, withdraw from them, and then restore their balances. Do not use the accounts until then. "
+            "They also open an account if the server offers that, and close it at the end."
         )
-        run = _Run(Server(api, first, second, await read_declared_features(api)), found, say, step)
+        third = AccountUnderTest(api, unused_number(first.number, second.number))
+        run = _Run(Server(api, first, second, third, await read_declared_features(api)), found, say, step)
         try:
             await run.all_checks()
         finally:
@@ -173,8 +175,14 @@ class _Run:
             before = after
 
     async def end(self) -> None:
-        """Restore both balances and report them, also after Ctrl-C or an error."""
+        """Restore both balances and report them, also after Ctrl-C or an error. Close the account that was opened."""
         await self.server.api.drain()
+        third = self.server.third
+        if (await third.read()).find_balance(third.number) is not None:
+            left = await _restore(third, Decimal())
+            is_closed = (await third.change("close")).status == 200
+            state = "closed" if is_closed else "not closed"
+            self.say(f"Opened account {third.number}. Its balance is {_text(left)}, and it is {state}.")
         for account, found in zip((self.server.first, self.server.second), self.found, strict=True):
             left = await _restore(account, found)
             self.accounts.append(AccountBalances(account.number, found, left))

@@ -1,7 +1,9 @@
 """The server under test: the argument of every check."""
 
 from itertools import product
+from secrets import randbelow
 from typing import NamedTuple
+from uuid import uuid4
 
 from atm_adapters.conformance.http_api.account import AccountUnderTest
 from atm_adapters.conformance.http_api.client import Api
@@ -23,12 +25,27 @@ class DeclaredFeatures(NamedTuple):
 
 
 class Server(NamedTuple):
-    """A server, and two of its accounts. Checks that may ruin an account use the second."""
+    """A server, and two of its accounts. Checks that may ruin an account use the second.
+
+    ``third`` does not exist until a check opens it.
+    """
 
     api: Api
     first: AccountUnderTest
     second: AccountUnderTest
+    third: AccountUnderTest
     declared: DeclaredFeatures
+
+    def unused_number(self) -> str:
+        """Return a new account number."""
+        return unused_number(self.first.number, self.second.number)
+
+
+def unused_number(*numbers: str) -> str:
+    """Return a random account number. It is a decimal number if the others are, as a server may require."""
+    if all(number.isdecimal() for number in numbers):
+        return str(1_000_000_000 + randbelow(1_000_000_000))
+    return f"no-such-account-{uuid4().hex}"
 
 
 async def read_declared_features(api: Api) -> DeclaredFeatures:

@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import get_args
 
 import pytest
-from support.http_api_check import KEY_CHECKS, check, failures, select_checks, with_outcome
+from support.http_api_check import KEY_CHECKS, LIFECYCLE_CHECKS, check, failures, select_checks, with_outcome
 from support.reference_api import Fault, Handler, ReferenceApi, Request, Response, serving
 
 from atm_adapters.wire.problem_document import PROBLEM_JSON
@@ -21,7 +21,12 @@ FOUND_BY: dict[Fault, str] = {
     "500 for unknown accounts": "Unknown accounts are rejected",
 }
 # The reference API neither has nor declares these features.
-MISSING = {"Errors are problem documents (RFC 9457)", "Large bodies are rejected", "Cross-site requests are rejected"}
+MISSING = {
+    "Errors are problem documents (RFC 9457)",
+    "Large bodies are rejected",
+    "Cross-site requests are rejected",
+    *LIFECYCLE_CHECKS,
+}
 
 
 def test_correct_server_fails_no_check() -> None:
