@@ -3,9 +3,9 @@
 The docstrings are the contract. ``atm_adapters.conformance.repository`` tests it.
 """
 
-from collections.abc import Awaitable, Generator, Mapping, Sequence
+from collections.abc import Coroutine, Generator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple, Protocol, Self, TypeVar, runtime_checkable
+from typing import Any, Final, NamedTuple, Protocol, Self, TypeVar, runtime_checkable
 
 from atm_core.account import Account
 from atm_core.audit import AuditedAccount
@@ -98,8 +98,8 @@ class Store(AccountRepository[Account], AccountHistory[Page], Protocol):
         ...
 
 
-class AsyncStore(AccountRepository[Awaitable[Account]], AccountHistory[Awaitable[Page]], Protocol):
-    """The same for an event loop, for ``async with``. Its calls are coroutines."""
+class AsyncStore(AccountRepository[Coroutine[Any, Any, Account]], AccountHistory[Coroutine[Any, Any, Page]], Protocol):
+    """The same for an event loop, for ``async with``. Its calls are coroutines, so they can become tasks."""
 
     async def __aenter__(self) -> Self:
         return self
