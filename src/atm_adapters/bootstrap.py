@@ -6,7 +6,7 @@ Each repository, and the library that it needs, is imported when a URL asks for 
 import os
 import re
 from pathlib import Path
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias, TypeGuard
 
 from atm_adapters.wire.errors import UnknownStore
 from atm_core import Account, StoreUnavailable
@@ -32,7 +32,7 @@ _AMBIGUOUS = re.compile(r"postgres(?:ql)?://(?:[^/@]*@[^/?]*@|[^/]*/[^?]*@)|http
 
 
 def open_store(url: str | None = None, *, must_exist: bool = False) -> Store:
-    """Open a store for blocking callers.
+    """Open a store for blocking callers. A ``with`` statement closes it.
 
     A new store gets the accounts "0" and "1" with 1000.00 each. An existing one is not changed.
 
@@ -80,8 +80,21 @@ def open_store(url: str | None = None, *, must_exist: bool = False) -> Store:
     return SqliteAccountRepository(path, initial_accounts)
 
 
+def open_threaded_store(url: str | None = None) -> Store:
+    """Open a store for threads, which share commits where a commit costs a sync of the disk or a round trip.
+
+    :param url: as for :func:`open_store`.
+    :raises UnknownStore: as :func:`open_store` does. The same holds for ``StoreUnavailable``.
+    """
+    from atm_adapters.repositories.group_commit import ThreadedGroupCommit
+
+    url = default_store_url() if url is None else url
+    store = open_store(url)
+    return ThreadedGroupCommit(store) if _shares_commits(store, url) else store
+
+
 def open_async_store(url: str | None = None, *, observer: CommitObserver | None = None) -> AsyncStore:
-    """Open a store for callers on an event loop. Opening may block for a moment.
+    """Open a store for callers on one event loop. Opening may block for a moment.
 
     :param url: as for :func:`open_store`.
     :param observer: receives an event for every commit that callers share.
@@ -92,9 +105,14 @@ def open_async_store(url: str | None = None, *, observer: CommitObserver | None 
 
     url = default_store_url() if url is None else url
     store = open_store(url)
-    if store_kind(url) == "memory":
-        return InlineBridge(store)
-    return GroupCommit(store, observer=observer) if isinstance(store, BatchRepository) else ThreadPoolBridge(store)
+    if _shares_commits(store, url):
+        return GroupCommit(store, observer=observer)
+    return InlineBridge(store) if store_kind(url) == "memory" else ThreadPoolBridge(store)
+
+
+def _shares_commits(store: Store, url: str) -> TypeGuard[BatchRepository]:
+    """Return whether callers of the store should share commits. In memory, a commit costs nothing."""
+    return isinstance(store, BatchRepository) and store_kind(url) != "memory"
 
 
 def store_kind(url: str) -> StoreKind:

@@ -1,10 +1,12 @@
 """From a store URL to a repository."""
 
+import asyncio
 import logging
 import re
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -12,10 +14,21 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from atm_adapters.bootstrap import default_store_url, open_store, redact_url, store_kind
+from atm_adapters.bootstrap import (
+    default_store_url,
+    open_async_store,
+    open_store,
+    open_threaded_store,
+    redact_url,
+    store_kind,
+)
+from atm_adapters.repositories.bridges import InlineBridge, ThreadPoolBridge
+from atm_adapters.repositories.group_commit import GroupCommit, ThreadedGroupCommit
 from atm_adapters.repositories.memory import InMemoryAccountRepository
+from atm_adapters.repositories.remote import RemoteAccountRepository
 from atm_adapters.wire.errors import UnknownStore
 from atm_core import Account, StoreUnavailable, deposit, get_account, open_account
+from atm_core.ports import Store
 
 
 @pytest.fixture(autouse=True)
@@ -30,6 +43,44 @@ def test_memory_is_a_new_store_each_time() -> None:
     assert isinstance(accounts, InMemoryAccountRepository)
     deposit(accounts, "0", 1)
     assert get_account(open_store("memory:"), "0").balance == 1000
+
+
+@pytest.mark.parametrize(
+    ("url", "threaded", "asynchronous"),
+    [
+        ("memory:", InMemoryAccountRepository, InlineBridge),
+        ("x.db", ThreadedGroupCommit, GroupCommit),
+        ("http://127.0.0.1:1", RemoteAccountRepository, ThreadPoolBridge),
+    ],
+)
+def test_callers_share_commits_where_commits_cost_time(url: str, threaded: type, asynchronous: type) -> None:
+    async def run() -> None:
+        async with open_async_store(url) as accounts:
+            assert type(accounts) is asynchronous
+
+    asyncio.run(run())
+    with open_threaded_store(url) as accounts:
+        assert type(accounts) is threaded
+
+
+@pytest.mark.parametrize("open_", [open_store, open_threaded_store])
+@pytest.mark.parametrize("url", ["x.db", "http://127.0.0.1:1"])
+def test_with_statement_closes_the_store(open_: Callable[[str], Store], url: str) -> None:
+    with open_(url) as accounts:
+        pass
+    with pytest.raises(StoreUnavailable, match="closed"):
+        deposit(accounts, "0", 1)
+
+
+@pytest.mark.parametrize("url", ["x.db", "http://127.0.0.1:1"])
+def test_async_with_statement_closes_the_store(url: str) -> None:
+    async def run() -> None:
+        async with open_async_store(url) as accounts:
+            pass
+        with pytest.raises(StoreUnavailable, match="closed"):
+            await deposit(accounts, "0", 1)
+
+    asyncio.run(run())
 
 
 @pytest.mark.parametrize("url", ["x.db", "./x.db", "sqlite:///x.db", "{here}/x.db", "sqlite:///{here}/x.db"])

@@ -11,7 +11,7 @@ from types import FrameType
 from typing import Any
 
 from atm_adapters.repositories import group_commit
-from atm_core import Account, Transaction
+from atm_core import Account, Deposit, Page, Transaction
 from atm_core.ports import BatchRepository
 
 CALLS_PER_ROUND = 2_000
@@ -27,8 +27,8 @@ class _Idle(BatchRepository):
     def get(self, account_number: str, /) -> Account:
         return Account(account_number, 0)
 
-    def add(self, account: Account, /) -> Account:
-        return account
+    def history(self, account_number: str, /, *, before: int | None, after: int | None, limit: int) -> Page:
+        raise NotImplementedError
 
     def execute_batch(self, transactions: Sequence[Transaction], /) -> Sequence[Account]:
         return [Account("0", 0) for _ in transactions]
@@ -51,7 +51,7 @@ def unanswered_calls(rounds: int) -> int:
 def _answered_calls() -> int:
     """Run one round, and return the number of calls that were answered."""
     accounts = group_commit.ThreadedGroupCommit(_Idle())
-    transaction = Transaction("0", "deposit", 1)
+    transaction = Deposit("0", 1)
     answers: list[Account] = []
 
     def client() -> None:

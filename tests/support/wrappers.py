@@ -2,34 +2,37 @@
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from typing import Any, TypeVar
 
-from atm_core import Account, AccountRepository, Transaction
-from atm_core.ports import AsyncStore
+from atm_core import Account, Page, Transaction
+from atm_core.ports import AsyncStore, Store
+
+T = TypeVar("T")
 
 
-class Blocking:
-    """An ``AccountRepository[Account]`` that calls an async repository on its event loop, from any thread."""
+class Blocking(Store):
+    """A ``Store`` that calls an async store on its event loop, from any thread."""
 
-    def __init__(self, accounts: AccountRepository[Awaitable[Account]], loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, accounts: AsyncStore, loop: asyncio.AbstractEventLoop) -> None:
         self._accounts = accounts
         self._loop = loop
 
     def get(self, account_number: str, /) -> Account:
-        return self._wait(lambda: self._accounts.get(account_number))
-
-    def add(self, account: Account, /) -> Account:
-        return self._wait(lambda: self._accounts.add(account))
+        return self._wait(self._accounts.get(account_number))
 
     def execute(self, transaction: Transaction, /) -> Account:
-        return self._wait(lambda: self._accounts.execute(transaction))
+        return self._wait(self._accounts.execute(transaction))
 
-    def _wait(self, call: Callable[[], Awaitable[Account]]) -> Account:
-        async def run() -> Account:
-            return await call()
+    def history(self, account_number: str, /, *, before: int | None, after: int | None, limit: int) -> Page:
+        return self._wait(self._accounts.history(account_number, before=before, after=after, limit=limit))
 
-        return asyncio.run_coroutine_threadsafe(run(), self._loop).result(timeout=60)
+    def close(self) -> None:
+        self._wait(self._accounts.close())
+
+    def _wait(self, call: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(call, self._loop).result(timeout=60)
 
 
 @contextmanager
@@ -39,9 +42,8 @@ def blocking(make_store: Callable[[], AsyncStore]) -> Iterator[Blocking]:
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     try:
-        store = make_store()
-        yield Blocking(store, loop)
-        asyncio.run_coroutine_threadsafe(store.close(), loop).result(timeout=60)
+        with Blocking(make_store(), loop) as accounts:
+            yield accounts
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()

@@ -13,7 +13,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from copy import copy
-from typing import Any, Final, TypeAlias
+from functools import partial
+from typing import Final, TypeAlias
 
 from atm_adapters.repositories.bridges import (
     MAX_WAITING,
@@ -24,8 +25,8 @@ from atm_adapters.repositories.bridges import (
     store_closed,
 )
 from atm_adapters.repositories.ownership import ProcessGuard
-from atm_core import Account, OutcomeUnknown, Overloaded, Transaction
-from atm_core.ports import GRACE_SECONDS, BatchRepository, CommitObserver, Durability
+from atm_core import Account, OutcomeUnknown, Overloaded, Page, Transaction
+from atm_core.ports import GRACE_SECONDS, AsyncStore, BatchRepository, CommitObserver, Durability, Store
 
 logger = logging.getLogger(__name__)
 
@@ -35,8 +36,8 @@ _READING_THREADS: Final = 4
 _Batch: TypeAlias = list[tuple[Transaction, asyncio.Future[Account]]]
 
 
-class GroupCommit:
-    """An ``AccountRepository[Awaitable[Account]]`` whose callers share commits.
+class GroupCommit(AsyncStore):
+    """An ``AsyncStore`` whose callers share commits.
 
     All callers must be on one event loop. Calls from another one raise ``StoreUnavailable``.
 
@@ -68,19 +69,19 @@ class GroupCommit:
         # Callbacks chain the commits, because asyncio.run() would cancel a task.
         self._is_committing = False
         self._batch: _Batch = []
-        self._commit_call: asyncio.Future[Sequence[Account | Exception]] | None = None
         self._accepts = True
         self._owner = EventLoopGuard()
         self._readers = BoundedThreadPool(_READING_THREADS, max_waiting, self._owner)
         self._writer = BoundedThreadPool(1, max_waiting, self._owner)
 
-    def get(self, account_number: str, /) -> asyncio.Future[Account]:
-        return self._readers.submit(self._repository.get, account_number)
+    async def get(self, account_number: str, /) -> Account:
+        return await self._readers.submit(self._repository.get, account_number)
 
-    def add(self, account: Account, /) -> asyncio.Future[Account]:
-        return self._writer.submit(self._repository.add, account)
+    async def history(self, account_number: str, /, *, before: int | None, after: int | None, limit: int) -> Page:
+        read = partial(self._repository.history, before=before, after=after, limit=limit)
+        return await self._readers.submit(read, account_number)
 
-    def execute(self, transaction: Transaction, /) -> asyncio.Future[Account]:
+    async def execute(self, transaction: Transaction, /) -> Account:
         loop = self._owner.running_loop()
         if not self._accepts:
             raise store_closed()
@@ -94,21 +95,22 @@ class GroupCommit:
         if not self._is_committing:
             self._is_committing = True
             loop.call_soon(self._commit_next_batch)  # after the callers that are ready now
-        return outcome
+        return await outcome
 
-    def durability(self) -> asyncio.Future[Durability | None]:
+    async def durability(self) -> Durability | None:
         # In the writing thread, because it waits for the connection that writes.
-        return self._writer.submit(durability_of, self._repository)
+        return await self._writer.submit(durability_of, self._repository)
 
     async def close(self) -> None:
         """Finish the transactions that were accepted, for up to ``GRACE_SECONDS``, then close the repository."""
         self._owner.check()
         self._accepts = self._readers.accepts = self._writer.accepts = False
-        calls: set[asyncio.Future[Any]] = self._readers.calls | self._writer.calls
-        calls.update(caller for _, caller in (*self._batch, *self._waiting))
-        if self._commit_call is not None:  # all of its callers may be cancelled
-            calls.add(self._commit_call)
-        await close_after(calls, self._repository)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + GRACE_SECONDS
+        callers = [caller for _, caller in (*self._batch, *self._waiting) if caller.get_loop() is loop]
+        if callers:
+            await asyncio.wait(callers, timeout=GRACE_SECONDS)
+        await close_after(self._readers.calls | self._writer.calls, self._repository, deadline - loop.time())
         await self._readers.shutdown()
         await self._writer.shutdown()
 
@@ -120,15 +122,14 @@ class GroupCommit:
 
     def _commit_next_batch(self) -> None:
         """Start a commit for those that wait. Its end starts the next one."""
-        self._commit_call = None
         while batch := self._next_batch():
             self._batch = batch
             try:
-                self._commit_call = self._writer.run(self._commit, [transaction for transaction, _ in batch])
+                commit = self._writer.run(self._commit, [transaction for transaction, _ in batch])
             except RuntimeError:  # the threads have ended, because the store was closed on another event loop
                 _answer(batch, [store_closed() for _ in batch])
             else:
-                self._commit_call.add_done_callback(self._finish_batch)
+                commit.add_done_callback(self._finish_batch)
                 return
         self._is_committing = False
 
@@ -179,8 +180,8 @@ def _answer(batch: _Batch, outcomes: Sequence[Account | Exception]) -> None:
             caller.set_result(outcome)
 
 
-class ThreadedGroupCommit:
-    """An ``AccountRepository[Account]`` whose calling threads share commits.
+class ThreadedGroupCommit(Store):
+    """A ``Store`` whose calling threads share commits.
 
     It has no thread of its own. The first waiting thread leads: it commits for all that wait, then promotes
     the first thread of the next batch to leader. The others follow: they wait until the leader has finished
@@ -207,8 +208,8 @@ class ThreadedGroupCommit:
     def get(self, account_number: str, /) -> Account:
         return self._repository.get(account_number)
 
-    def add(self, account: Account, /) -> Account:
-        return self._repository.add(account)
+    def history(self, account_number: str, /, *, before: int | None, after: int | None, limit: int) -> Page:
+        return self._repository.history(account_number, before=before, after=after, limit=limit)
 
     def execute(self, transaction: Transaction, /) -> Account:
         self._process.check()

@@ -2,7 +2,8 @@
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import pytest
 from support.waiting import until
@@ -11,7 +12,7 @@ from atm_adapters.repositories import bridges
 from atm_adapters.repositories.bridges import InlineBridge, ThreadPoolBridge
 from atm_adapters.repositories.memory import InMemoryAccountRepository
 from atm_adapters.repositories.remote import RemoteAccountRepository
-from atm_core import Account, Overloaded, StoreUnavailable, Transaction, deposit, get_account
+from atm_core import Account, Overloaded, StoreUnavailable, Transaction, deposit, get_account, read_history
 from atm_core.ports import Durability, Store
 
 
@@ -40,14 +41,25 @@ async def _until(condition: Callable[[], bool]) -> None:
     await asyncio.to_thread(until, condition)
 
 
-def test_calls_over_the_bound_are_refused() -> None:
+async def _started(*calls: Coroutine[Any, Any, Account]) -> "list[asyncio.Task[Account]]":
+    """Start calls, and return their tasks when all wait for their outcomes."""
+    tasks = [asyncio.create_task(call) for call in calls]
+    await asyncio.sleep(0)
+    return tasks
+
+
+def test_calls_over_the_bound_are_refused_when_awaited() -> None:
     async def run() -> None:
         store = Gated()
         accounts = ThreadPoolBridge(store, threads=1, max_waiting=2)
-        calls = [deposit(accounts, "0", 1), deposit(accounts, "0", 2)]
-        with pytest.raises(Overloaded) as refusal:
-            deposit(accounts, "0", 4)
-        assert refusal.value.waiting == 2
+        calls = await _started(deposit(accounts, "0", 1), deposit(accounts, "0", 2))
+        surplus = [deposit(accounts, "0", 4), get_account(accounts, "0")]
+        for call in surplus:
+            with pytest.raises(Overloaded) as refusal:
+                await call
+            assert refusal.value.waiting == 2
+        with pytest.raises(Overloaded):
+            await read_history(accounts, "0")
         store.gate.set()
         assert await asyncio.gather(*calls) == [Account("0", 1001), Account("0", 1003)]
         assert await deposit(accounts, "0", 8) == Account("0", 1011)
@@ -56,29 +68,68 @@ def test_calls_over_the_bound_are_refused() -> None:
     asyncio.run(run())
 
 
-def test_call_of_a_cancelled_caller_is_finished() -> None:
+def test_call_of_a_cancelled_caller_is_finished_and_counts_until_then() -> None:
     async def run() -> None:
         store = Gated()
-        accounts = ThreadPoolBridge(store)
-        call = deposit(accounts, "0", 1)
+        accounts = ThreadPoolBridge(store, threads=1, max_waiting=1)
+        (call,) = await _started(deposit(accounts, "0", 1))
         await _until(lambda: store.began == 1)
         call.cancel()
+        await asyncio.wait([call])
+        with pytest.raises(Overloaded):
+            await get_account(accounts, "0")
         store.gate.set()
-        await _until(lambda: store.get("0") == Account("0", 1001))
         await accounts.close()
+        assert store.get("0") == Account("0", 1001)
 
     asyncio.run(run())
+
+
+def test_call_that_was_cancelled_before_its_thread_is_not_made() -> None:
+    async def run() -> None:
+        store = Gated()
+        accounts = ThreadPoolBridge(store, threads=1)
+        first, second = await _started(deposit(accounts, "0", 1), deposit(accounts, "0", 2))
+        await _until(lambda: store.began == 1)
+        second.cancel()
+        await asyncio.wait([second])
+        store.gate.set()
+        assert await first == Account("0", 1001)
+        await accounts.close()
+        assert (store.began, store.get("0")) == (1, Account("0", 1001))
+
+    asyncio.run(run())
+
+
+def test_close_after_the_event_loop_ended_finishes_its_calls() -> None:
+    store = Gated()
+    accounts = ThreadPoolBridge(store)
+
+    async def leave_a_call() -> None:
+        await _started(deposit(accounts, "0", 1))
+        await _until(lambda: store.began == 1)
+
+    async def close() -> None:
+        closing = asyncio.create_task(accounts.close())
+        await asyncio.sleep(0)
+        assert not store.is_closed
+        store.gate.set()
+        await closing
+
+    asyncio.run(leave_a_call())
+    asyncio.run(close())
+    assert store.get("0") == Account("0", 1001)
 
 
 def test_close_finishes_calls_under_way_and_refuses_others() -> None:
     async def run() -> None:
         store = Gated()
         accounts = ThreadPoolBridge(store, threads=1)
-        calls = [deposit(accounts, "0", 1) for _ in range(3)]
+        calls = await _started(*(deposit(accounts, "0", 1) for _ in range(3)))
         closing = asyncio.ensure_future(accounts.close())
         await _until(lambda: store.began == 1)
         with pytest.raises(StoreUnavailable, match="it was closed"):
-            deposit(accounts, "0", 1)
+            await deposit(accounts, "0", 1)
         assert not store.is_closed
         store.gate.set()
         assert (await asyncio.gather(*calls))[-1] == Account("0", 1003)
@@ -92,7 +143,7 @@ def test_close_ends_calls_that_hang(monkeypatch: pytest.MonkeyPatch) -> None:
     async def run() -> None:
         monkeypatch.setattr(bridges, "GRACE_SECONDS", 0.01)
         accounts = ThreadPoolBridge(Gated())
-        call = deposit(accounts, "0", 1)
+        (call,) = await _started(deposit(accounts, "0", 1))
         await asyncio.wait_for(accounts.close(), 30)
         with pytest.raises(StoreUnavailable, match="it was closed"):
             await call

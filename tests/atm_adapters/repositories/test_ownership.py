@@ -12,7 +12,7 @@ from support.server import serving
 from atm_adapters.repositories.bridges import ThreadPoolBridge
 from atm_adapters.repositories.group_commit import GroupCommit
 from atm_adapters.repositories.memory import InMemoryAccountRepository
-from atm_core import Account, StoreUnavailable, deposit, get_account
+from atm_core import Account, StoreUnavailable, deposit, get_account, read_history
 
 
 def _assert_refused_in_forked_child(wrapper: str, url: str, harmless: tuple[str, ...] = ()) -> None:
@@ -54,13 +54,14 @@ def test_second_event_loop_is_refused_at_once(wrapper: type[GroupCommit | Thread
     accounts = wrapper(InMemoryAccountRepository([Account("0", 1000)]))
 
     async def leave_a_deposit() -> None:
-        deposit(accounts, "0", 1)  # asyncio.run() ends before its commit
+        asyncio.create_task(deposit(accounts, "0", 1))  # noqa: RUF006 - asyncio.run() ends before its commit
         await asyncio.sleep(0)
 
     async def call() -> None:
-        for attempt in (lambda: deposit(accounts, "0", 1), lambda: get_account(accounts, "0"), accounts.durability):
+        calls = [deposit(accounts, "0", 1), get_account(accounts, "0"), read_history(accounts, "0")]
+        for attempt in (*calls, accounts.durability()):
             with pytest.raises(StoreUnavailable, match="open a store in each event loop"):
-                await asyncio.wait_for(attempt(), 10)
+                await asyncio.wait_for(attempt, 10)
 
     asyncio.run(leave_a_deposit())
     asyncio.run(call())

@@ -5,9 +5,9 @@ unknown. After it they are ignored, so that the answer is printed.
 """
 
 import signal
-from collections.abc import Callable
+from dataclasses import replace
 
-from atm_core import Account, OutcomeUnknown, Transaction
+from atm_core import Account, OutcomeUnknown, Page, Transaction
 from atm_core.ports import Store
 
 
@@ -26,24 +26,15 @@ class InterruptibleStore(Store):
     def get(self, account_number: str, /) -> Account:
         return self._store.get(account_number)
 
-    def add(self, account: Account, /) -> Account:
-        return self._run(lambda: self._store.add(account), OutcomeUnknown.OF_OPENING)
+    def history(self, account_number: str, /, *, before: int | None, after: int | None, limit: int) -> Page:
+        return self._store.history(account_number, before=before, after=after, limit=limit)
 
     def execute(self, transaction: Transaction, /) -> Account:
         from uuid import uuid4
 
         key = transaction.key or uuid4().hex
-        keyed = Transaction(transaction.account_number, transaction.kind, transaction.amount, key)
-        return self._run(lambda: self._store.execute(keyed), OutcomeUnknown.repeat_with(key))
-
-    def close(self) -> None:
-        self._store.close()
-
-    def _run(self, call: Callable[[], Account], advice: str) -> Account:
-        """Call the store, and replace the advice of an unknown outcome.
-
-        :raises OutcomeUnknown: if a signal interrupts the call, or if the call raises it.
-        """
+        keyed = replace(transaction, key=key)
+        advice = OutcomeUnknown.repeat_with(key)
         is_under_way = True
 
         def interrupt(*_: object) -> None:
@@ -55,10 +46,13 @@ class InterruptibleStore(Store):
                 signal.signal(number, interrupt)
         try:
             try:
-                return call()
+                return self._store.execute(keyed)
             finally:  # without a call before it, so a second signal cannot come in between
                 is_under_way = False
         except KeyboardInterrupt as error:
             raise OutcomeUnknown(self._name, "it was interrupted", advice) from error
         except OutcomeUnknown as error:
             raise OutcomeUnknown(error.store, error.reason, advice) from error
+
+    def close(self) -> None:
+        self._store.close()

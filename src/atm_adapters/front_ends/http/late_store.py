@@ -7,7 +7,7 @@ from contextlib import suppress
 from threading import Thread
 from typing import Final
 
-from atm_core import Account, StoreUnavailable, Transaction
+from atm_core import Account, Page, StoreUnavailable, Transaction
 from atm_core.ports import AsyncStore, Durability, ReportsDurability
 
 logger = logging.getLogger(__name__)
@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 _RETRY_SECONDS: Final = 1.0
 
 
-class LateStore:
+class LateStore(AsyncStore):
     """An ``AsyncStore`` whose calls raise ``StoreUnavailable`` until the store is open.
 
     :param open_: opens the store. It may block, and it is called from a thread.
@@ -36,11 +36,11 @@ class LateStore:
     async def get(self, account_number: str, /) -> Account:
         return await self._opened().get(account_number)
 
-    async def add(self, account: Account, /) -> Account:
-        return await self._opened().add(account)
-
     async def execute(self, transaction: Transaction, /) -> Account:
         return await self._opened().execute(transaction)
+
+    async def history(self, account_number: str, /, *, before: int | None, after: int | None, limit: int) -> Page:
+        return await self._opened().history(account_number, before=before, after=after, limit=limit)
 
     async def durability(self) -> Durability | None:
         store = self._opened()
