@@ -46,7 +46,7 @@ class BoundedClient(httpx.Client):
         method: str,
         path: str,
         *,
-        json: Mapping[str, str] | None = None,
+        json: Mapping[str, str | None] | None = None,
         headers: Mapping[str, str] | None = None,
         max_bytes: int = MAX_ANSWER_BYTES,
     ) -> httpx.Response:

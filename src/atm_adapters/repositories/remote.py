@@ -1,9 +1,10 @@
 """Accounts behind the HTTP API of another server. Requests are repeated until their outcome is known."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, Generic, NamedTuple, TypeVar
+from urllib.parse import urlencode
 from uuid import uuid4
 
 import httpx
@@ -11,11 +12,21 @@ from tenacity import Retrying, retry_if_exception, stop_after_attempt, stop_afte
 
 from atm_adapters.repositories.bounded_http import MAX_ANSWER_BYTES, BoundedClient, UnusableAnswer
 from atm_adapters.repositories.ownership import ProcessGuard
-from atm_adapters.wire.exact_json import decode_account
+from atm_adapters.wire.exact_json import decode_account, decode_page
 from atm_adapters.wire.loopback import is_loopback
 from atm_adapters.wire.problem_document import decode_problem
 from atm_adapters.wire.untrusted_text import printable
-from atm_core import Account, AtmError, IdempotencyKeyReused, OutcomeUnknown, Overloaded, StoreUnavailable, Transaction
+from atm_core import (
+    Account,
+    AtmError,
+    IdempotencyKeyReused,
+    OutcomeUnknown,
+    Overloaded,
+    Page,
+    StoreUnavailable,
+    Transaction,
+)
+from atm_core.ports import Store
 
 # Idle connections are closed before uvicorn closes them, which could be in the middle of the next request.
 _LIMITS: Final = httpx.Limits(max_connections=64, keepalive_expiry=4.0)
@@ -23,17 +34,33 @@ _MAX_DESCRIPTION_BYTES: Final = 1024 * 1024  # of the server's OpenAPI document
 _URL_HELP: Final = "its URL should be like http://127.0.0.1:8000"
 
 
-_Members: TypeAlias = Mapping[str, str] | None
+_CALLS: Final[Mapping[str, tuple[str, str, tuple[str, ...]]]] = {
+    "opening": ("POST", "accounts", ("account_number", "balance", "overdraft_limit", "withdrawal_limit")),
+    "deposit": ("POST", "accounts/{}/deposit", ("amount",)),
+    "withdrawal": ("POST", "accounts/{}/withdraw", ("amount",)),
+    "limit-change": ("PUT", "accounts/{}/limits", ("overdraft_limit", "withdrawal_limit")),
+    "closing": ("POST", "accounts/{}/close", ()),
+    "reopening": ("POST", "accounts/{}/reopen", ()),
+}
+"""The call for each kind of transaction: its method, its path, and the members of its body except the note."""
+
+_CALLS_OF_EVERY_SERVER: Final = ("/balance", "/deposit", "/withdraw")
+_COMPLETE: Final = {"Prefer": "return=representation"}  # complete accounts and entries (RFC 7240)
+_MAX_ENTRY_BYTES: Final = 2048  # an entry with the longest note and key, every character of them escaped
+
+T = TypeVar("T", Account, Page)
 
 
-class _Request(NamedTuple):
-    """A request to the server."""
+class _Request(NamedTuple, Generic[T]):
+    """A request to the server. ``decode`` returns what is in the body of a successful answer."""
 
     method: str
     path: str
     account_number: str
-    body: _Members = None
-    headers: _Members = None
+    decode: Callable[[bytes], T]
+    headers: Mapping[str, str] = _COMPLETE
+    body: Mapping[str, str | None] | None = None
+    max_bytes: int = MAX_ANSWER_BYTES
     advice: str | None = None  # what to do if the outcome is unknown; None if the request changes nothing
 
 
@@ -46,12 +73,14 @@ class _AttemptFailed(Exception):
         self.in_doubt = in_doubt
 
 
-class RemoteAccountRepository:
-    """An ``AccountRepository[Account]`` behind a Mini-ATM server, safe to share between threads.
+class RemoteAccountRepository(Store):
+    """A ``Store`` behind a Mini-ATM server, safe to share between threads.
 
     A transaction without a key gets one, so that it can be repeated when its answer was lost. It is repeated
-    only if the server's OpenAPI document names ``Idempotency-Key``. Opening an account needs no key, because a
-    second opening is refused.
+    only if the server's OpenAPI document names ``Idempotency-Key``.
+
+    Another implementation of the API may answer with the balance alone. Accounts then have no limits, are not closed,
+    and have 0 as the number of their last entry.
 
     :param url: such as ``http://127.0.0.1:8000``. The server is not contacted before it is used.
     :param name: the store's name in error messages, without a password.
@@ -86,30 +115,39 @@ class RemoteAccountRepository:
         self._process = ProcessGuard(self._name)
 
     def get(self, account_number: str, /) -> Account:
-        return self._send_with_retries(_Request("GET", f"accounts/{account_number}/balance", account_number))
-
-    def add(self, account: Account, /) -> Account:
         return self._send_with_retries(
-            _Request(
-                "POST",
-                "accounts",
-                account.account_number,
-                body={"account_number": account.account_number, "balance": str(account.balance)},
-                advice=OutcomeUnknown.OF_OPENING,
-            )
+            _Request("GET", f"accounts/{account_number}/balance", account_number, decode_account)
         )
 
     def execute(self, transaction: Transaction, /) -> Account:
+        method, path, members = _CALLS[transaction.kind]
         number, key = transaction.account_number, transaction.key or uuid4().hex
+        body = {name: getattr(transaction, name) for name in members}
+        if transaction.note is not None:
+            body["note"] = transaction.note
         escaped = re.sub(r'(["\\])', r"\\\1", key)
         return self._send_with_retries(
             _Request(
-                "POST",
-                f"accounts/{number}/{'deposit' if transaction.kind == 'deposit' else 'withdraw'}",
+                method,
+                path.format(number),
                 number,
-                body={"amount": str(transaction.amount)},
-                headers={"Idempotency-Key": f'"{escaped}"'},
+                decode_account,
+                headers={**_COMPLETE, "Idempotency-Key": f'"{escaped}"'},
+                body={name: None if value is None else str(value) for name, value in body.items()},
                 advice=OutcomeUnknown.repeat_with(key),
+            )
+        )
+
+    def history(self, account_number: str, /, *, before: int | None, after: int | None, limit: int) -> Page:
+        cursors = {"limit": limit, "before": before, "after": after}
+        query = urlencode({name: value for name, value in cursors.items() if value is not None})
+        return self._send_with_retries(
+            _Request(
+                "GET",
+                f"accounts/{account_number}/history?{query}",
+                account_number,
+                decode_page,
+                max_bytes=MAX_ANSWER_BYTES + limit * _MAX_ENTRY_BYTES,
             )
         )
 
@@ -118,15 +156,15 @@ class RemoteAccountRepository:
         self._process.check()
         self._http.close()
 
-    def _send_with_retries(self, request: _Request) -> Account:
+    def _send_with_retries(self, request: _Request[T]) -> T:
         """Send a request until its outcome is known or the retry timeout is over."""
         self._process.check()
         in_doubt = False
 
-        def attempt() -> Account:
+        def attempt() -> T:
             nonlocal in_doubt
             try:
-                if in_doubt and request.headers is not None:
+                if in_doubt:
                     self._require_idempotency_support()
                 return self._send(request)
             except _AttemptFailed as failure:
@@ -172,28 +210,37 @@ class RemoteAccountRepository:
                 )
             self._supports_keys = True
 
-    def _send(self, request: _Request) -> Account:
+    def _send(self, request: _Request[T]) -> T:
         """Send a request once.
 
         :raises AtmError: if the server refused it.
         :raises _AttemptFailed: if it may be repeated.
         """
-        answer = self._exchange(request.method, request.path, request.body, request.headers)
+        answer = self._exchange(
+            request.method, request.path, request.body, request.headers, max_bytes=request.max_bytes
+        )
         if not answer.is_success:
-            raise self._error_of(answer)
+            raise self._error_of(request, answer)
         try:
-            account = decode_account(answer.content)
-            if account.account_number == request.account_number:
-                return account
-            reason = f"its answer is for account {account.account_number}"
+            result = request.decode(answer.content)
+            others = _account_numbers(result) - {request.account_number}
+            if not others:
+                return result
+            reason = f"its answer is for account {others.pop()}"
         except (ValueError, RecursionError) as error:
-            reason = f"its answer is not an account ({error}); is it a Mini-ATM server?"
+            reason = f"its answer is not an account or a history ({error}); is it a Mini-ATM server?"
         if request.advice is None:
             raise StoreUnavailable(self._name, reason)
         raise _AttemptFailed(reason, in_doubt=True)
 
     def _exchange(
-        self, method: str, path: str, body: _Members = None, headers: _Members = None, max_bytes: int = MAX_ANSWER_BYTES
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, str | None] | None = None,
+        headers: Mapping[str, str] | None = None,
+        *,
+        max_bytes: int,
     ) -> httpx.Response:
         """Send a request, and return the answer with any status.
 
@@ -215,7 +262,7 @@ class RemoteAccountRepository:
         self._was_reached = True
         return answer
 
-    def _error_of(self, answer: httpx.Response) -> AtmError | _AttemptFailed:
+    def _error_of(self, request: _Request[T], answer: httpx.Response) -> AtmError | _AttemptFailed:
         """Return the error that an unsuccessful answer stands for."""
         error = decode_problem(answer.content)
         detail = str(error or answer.reason_phrase or "an unknown status").rstrip(".")
@@ -224,4 +271,14 @@ class RemoteAccountRepository:
             return _AttemptFailed(reason, in_doubt=False)
         if answer.is_server_error:  # perhaps from a proxy that lost the server's answer
             return _AttemptFailed(reason, in_doubt=True)
+        is_missing = answer.status_code in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED)
+        path, _, _ = request.path.partition("?")
+        if is_missing and not path.endswith(_CALLS_OF_EVERY_SERVER):
+            reason = f"the server does not offer {request.method} /{path}"
         return error or StoreUnavailable(self._name, reason)
+
+
+def _account_numbers(answer: Account | Page) -> set[str]:
+    """Return the numbers of the accounts that an answer is about. A page without entries is about none."""
+    accounts = [answer] if isinstance(answer, Account) else [entry.account for entry in answer.entries]
+    return {account.account_number for account in accounts}

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -19,6 +20,7 @@ from support.server import ATM, Server, running_server, serving
 from support.waiting import until
 
 from atm_adapters.bootstrap import open_store
+from atm_adapters.repositories import remote
 from atm_adapters.repositories.memory import InMemoryAccountRepository
 from atm_adapters.repositories.remote import RemoteAccountRepository
 from atm_adapters.wire.errors import UnknownRefusal
@@ -26,12 +28,23 @@ from atm_core import (
     MAX_MONEY,
     Account,
     AtmError,
+    Closing,
+    Deposit,
+    LimitChange,
+    Opening,
     OutcomeUnknown,
+    Page,
+    Reopening,
     StoreUnavailable,
     Transaction,
+    Withdrawal,
+    close_account,
     deposit,
     get_account,
     open_account,
+    read_history,
+    reopen_account,
+    set_limits,
     withdraw,
 )
 
@@ -97,16 +110,76 @@ def test_unknown_outcome_names_the_key_to_repeat(server: Server, proxy: Proxy) -
         assert get_account(accounts, "0").balance == 999
 
 
-def test_lost_opening_is_repeated(proxy: Proxy, accounts: RemoteAccountRepository) -> None:
-    proxy.cut_at(b"POST /accounts ", "before")
-    assert open_account(accounts, "2", "7.50").balance == get_account(accounts, "2").balance
+KINDS: dict[str, Transaction] = {
+    "POST /accounts ": Opening("2", "7.50", 500, 400, note="new"),
+    "/accounts/1/deposit": Deposit("1", "0.50", note="cash"),
+    "/accounts/1/withdraw": Withdrawal("1", "0.50", note="rent"),
+    "PUT /accounts/1/limits": LimitChange("1", 0, None, note="new contract"),
+    "/accounts/empty/close": Closing("empty", note="moved away"),
+    "/accounts/closed/reopen": Reopening("closed", note="came back"),
+}
+every_kind = pytest.mark.parametrize(("message", "transaction"), KINDS.items(), ids=[t.kind for t in KINDS.values()])
 
 
-def test_opening_with_a_lost_answer_is_an_unknown_outcome(proxy: Proxy, accounts: RemoteAccountRepository) -> None:
-    proxy.cut_at(b"POST /accounts ", "after")
-    with pytest.raises(OutcomeUnknown, match="Read its balance"):
-        open_account(accounts, "2", "7.50")
-    assert str(get_account(accounts, "2").balance) == "7.50"
+@every_kind
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_every_kind_is_executed_once_if_its_answer_is_lost(
+    message: str, transaction: Transaction, moment: Moment
+) -> None:
+    memory = _memory()
+    expected = _memory().execute(transaction)
+    with (
+        serving(memory) as (_, port),
+        cutting_proxy(port) as proxy,
+        RemoteAccountRepository(f"http://127.0.0.1:{proxy.port}", retry_timeout=5) as accounts,
+    ):
+        proxy.cut_at(message.encode(), moment)
+        answer = accounts.execute(transaction)
+        assert proxy.has_cut()
+        for account in (answer, accounts.get(transaction.account_number), memory.get(transaction.account_number)):
+            assert (account, account.last_entry) == (expected, expected.last_entry)
+
+
+def test_every_kind_of_transaction_has_its_call() -> None:
+    kinds = {each.kind for each in Transaction.__subclasses__() if each.__module__ == Transaction.__module__}
+    assert kinds == set(remote._CALLS) == {transaction.kind for transaction in KINDS.values()}
+
+
+def test_history_arrives_complete() -> None:
+    memory = _memory()
+    with serving(memory) as (host, port), RemoteAccountRepository(f"http://{host}:{port}") as accounts:
+        for transaction in KINDS.values():
+            accounts.execute(transaction)
+            recorded = read_history(memory, transaction.account_number).entries[0].transaction
+            assert recorded == replace(transaction, key=recorded.key)
+        for number in ("1", "2", "empty", "closed"):
+            for cursor in ({}, {"before": 3}, {"after": 1}, {"limit": 1}, {"after": 99}):
+                page, expected = (read_history(store, number, **cursor) for store in (accounts, memory))
+                assert _facts(page) == _facts(expected)
+
+
+def test_largest_page_is_read() -> None:
+    memory = InMemoryAccountRepository([Account("0", 1000)])
+    note, key = "\U0001f600" * 140, '"' * 251
+    memory.execute_batch([Deposit("0", MAX_MONEY / 1000 // 1, f"{key}{n:04}", note) for n in range(999)])
+    with serving(memory) as (host, port), RemoteAccountRepository(f"http://{host}:{port}") as accounts:
+        page = read_history(accounts, "0", limit=1000)
+        assert (len(page.entries), page.has_more) == (1000, False)
+        assert _facts(page) == _facts(read_history(memory, "0", limit=1000))
+
+
+def _memory() -> InMemoryAccountRepository:
+    memory = InMemoryAccountRepository([Account("1", 1000), Account("empty", 0), Account("closed", 0)])
+    memory.execute(Closing("closed"))
+    return memory
+
+
+def _facts(page: Page) -> list[object]:
+    """Return all facts of a page, with times in milliseconds, as the API has them."""
+    return [page.has_more] + [
+        (transaction, account, account.last_entry, at and int(at.timestamp() * 1000))
+        for transaction, account, at in page.entries
+    ]
 
 
 def test_known_server_is_waited_for_during_an_outage(proxy: Proxy, accounts: RemoteAccountRepository) -> None:
@@ -150,6 +223,12 @@ def test_closed_store_is_unavailable(accounts: RemoteAccountRepository) -> None:
         get_account(accounts, "0")
 
 
+OTHER_PAGE = (
+    b'{"account_number": "1", "entries": [{"entry": 1, "kind": "opening", "amount": 5, "balance": 5, "note": null,'
+    b' "recorded_at": null}], "next": null}'
+)
+
+
 class OtherApplication(BaseHTTPRequestHandler):
     """A server that a mistaken URL may reach. The account number chooses its answer."""
 
@@ -166,6 +245,9 @@ class OtherApplication(BaseHTTPRequestHandler):
                 b'{"type": "urn:mini-atm:error:test-of-a-later-release", "detail": "Not today.", "limit": 5}',
             ),
             "nested": (200, b"[" * 100_000),
+            "plain": (200, b'{"account_number": "plain", "balance": 5}'),
+            "no-method": (405, b'{"detail": "Method Not Allowed"}'),
+            "other-page": (200, OTHER_PAGE),
         }
         status, body = answers.get(self.path.split("/")[-2], (404, b""))
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
@@ -175,7 +257,7 @@ class OtherApplication(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    do_POST = do_GET  # noqa: N815 - the name that http.server calls
+    do_POST = do_PUT = do_GET  # noqa: N815 - the names that http.server calls
 
     def log_message(self, *_: object) -> None:
         """Do not log."""
@@ -200,6 +282,35 @@ def test_answer_of_another_application_is_no_balance(
 ) -> None:
     with pytest.raises(StoreUnavailable):
         get_account(other_application, account_number)
+
+
+@pytest.mark.parametrize("account_number", ["html", "elsewhere", "other-page", "plain", "proxy", "nested"])
+def test_answer_of_another_application_is_no_history(
+    account_number: str, other_application: RemoteAccountRepository
+) -> None:
+    with pytest.raises(StoreUnavailable):
+        read_history(other_application, account_number)
+
+
+def test_server_with_the_balance_alone_gets_default_facts(other_application: RemoteAccountRepository) -> None:
+    for account in (get_account(other_application, "plain"), deposit(other_application, "plain", 1)):
+        assert (account, account.last_entry) == (Account("plain", 5), 0)
+
+
+@pytest.mark.parametrize("account_number", ["missing", "no-method"])
+def test_call_that_a_server_does_not_offer_is_reported(
+    account_number: str, other_application: RemoteAccountRepository
+) -> None:
+    calls: dict[str, Callable[[], object]] = {
+        "POST /accounts": lambda: open_account(other_application, account_number),
+        f"PUT /accounts/{account_number}/limits": lambda: set_limits(other_application, account_number, 0, 0),
+        f"POST /accounts/{account_number}/close": lambda: close_account(other_application, account_number),
+        f"POST /accounts/{account_number}/reopen": lambda: reopen_account(other_application, account_number),
+        f"GET /accounts/{account_number}/history": lambda: read_history(other_application, account_number),
+    }
+    for call, make in calls.items():
+        with pytest.raises(StoreUnavailable, match=f"the server does not offer {call}\\.$"):
+            make()
 
 
 @pytest.mark.parametrize("account_number", ["html", "other", "nan", "proxy", "nested"])
@@ -338,7 +449,7 @@ def test_interrupted_deposit_reports_unknown_outcome_and_key(proxy: Proxy, numbe
         until(proxy.has_cut)
         command.send_signal(number)
         output, message = command.communicate(timeout=60)
-    assert (command.returncode, output) == (4, "")
+    assert (command.returncode, output) == (5, "")
     assert "it was interrupted" in message
     assert "with the idempotency key" in " ".join(message.split())
 
