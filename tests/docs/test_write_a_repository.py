@@ -25,8 +25,8 @@ def run_pytest(folder: Path, tests: str, **files: str) -> tuple[int, str]:
     return done.returncode, done.stdout
 
 
-def test_repository_on_the_page_is_under_60_lines() -> None:  # test_pages.py runs the suite on it
-    assert len(FILES["json_file.py"].splitlines()) < 60
+def test_repository_on_the_page_is_under_75_lines() -> None:  # test_pages.py runs the suite on it
+    assert len(FILES["json_file.py"].splitlines()) < 75
 
 
 @pytest.mark.parametrize("keeps_keys", [False, True])
