@@ -19,7 +19,6 @@ MAX_MONEY: Final = Decimal("9999999999999.99")
 
 _MAX_INT = int(MAX_MONEY)
 _CENT = Decimal("0.01")
-_CENTS_PER_UNIT = Decimal(100)
 _ZERO = Decimal("0.00")
 _PLAIN_DECIMAL = re.compile(r"-?[0-9]+(\.[0-9]+)?", re.ASCII)
 # The caller's decimal context may round silently, so this module has its own. 38 digits hold the total of any number
@@ -115,7 +114,7 @@ def exact_difference(first: Decimal, second: Decimal) -> Decimal:
 
 def to_minor_units(money: Decimal) -> int:
     """Return the sum as an integer number of cents, the form in which SQL stores keep it."""
-    return int(_EXACT.multiply(money, _CENTS_PER_UNIT))
+    return int(_EXACT.scaleb(money, 2))
 
 
 def from_minor_units(cents: int) -> Decimal:
