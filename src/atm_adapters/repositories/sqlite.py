@@ -1,11 +1,9 @@
 """Accounts in a SQLite file: one machine, any number of processes, durable before answered."""
 
-import json
 import sqlite3
 import time
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from datetime import UTC, datetime
 from os import PathLike
 from os.path import isdir
 from pathlib import Path
@@ -13,42 +11,35 @@ from threading import Lock
 from typing import Any
 
 from atm_adapters.repositories.ownership import ProcessGuard
-from atm_adapters.repositories.sql_rows import JOURNAL_ROWS, MAX_CENTS, account_from, recorded_from, unsupported_version
+from atm_adapters.repositories.sql_rows import AUDIT_ROWS, account_from, journal_row_from
 from atm_adapters.repositories.sqlite_files import SqliteFiles
-from atm_core import Account, AuditedAccount, Entry, Transaction, audit, decide
-from atm_core.errors import AccountAlreadyExists, AccountNotFound, AtmError, OutcomeUnknown, StoreUnavailable
-from atm_core.money import to_minor_units
-from atm_core.ports import BatchRepository, Durability
+from atm_adapters.repositories.sqlite_rows import (
+    SELECT_ACCOUNT,
+    SELECT_ACCOUNTS_AFTER,
+    SELECT_ENTRIES,
+    SELECT_LAST_ENTRY,
+    SELECT_WRONG_LINK,
+    entry_from_text,
+    execute_batch,
+)
+from atm_adapters.repositories.sqlite_schema import (
+    VERSION,
+    check_version,
+    migrate,
+    read_pragma,
+    read_version,
+    write_version,
+)
+from atm_core import Account, AuditedAccount, Opening, Transaction, audit
+from atm_core.errors import AccountNotFound, AtmError, OutcomeUnknown, StoreUnavailable
+from atm_core.ports import BatchRepository, Durability, Page
 
-_APPLICATION_ID = 0x41544D31  # "ATM1" in the file's header marks our files
-_SCHEMA_VERSION = 1
 _OLDEST_SQLITE = (3, 38, 0)  # STRICT tables need 3.37, built-in JSON functions 3.38
 
 _MAX_LOG_BYTES = 32 * 1024 * 1024
 _PROBE_SECONDS = 1.0  # the shortest time between two writes of durability(), because each of them costs a sync
 
 _SYNCHRONOUS = ("OFF", "NORMAL", "FULL", "EXTRA")  # by their numbers in PRAGMA synchronous
-
-# Sums are in cents. STRICT, because in other tables an integer that overflows silently becomes a float.
-_SCHEMA = f"""
-CREATE TABLE account (
-    account_number TEXT PRIMARY KEY,
-    opening        INTEGER NOT NULL,
-    balance        INTEGER NOT NULL CHECK (balance BETWEEN -{MAX_CENTS} AND {MAX_CENTS})
-) STRICT, WITHOUT ROWID;
-
-CREATE TABLE journal (
-    entry          INTEGER PRIMARY KEY,
-    account_number TEXT NOT NULL,
-    kind           TEXT NOT NULL CHECK (kind IN ('deposit', 'withdrawal')),
-    amount         INTEGER NOT NULL CHECK (amount > 0),
-    key            TEXT,
-    balance        INTEGER NOT NULL,
-    recorded_at    TEXT NOT NULL
-) STRICT;
-
-CREATE UNIQUE INDEX journal_key ON journal (account_number, key) WHERE key IS NOT NULL;
-"""
 
 
 class SqliteAccountRepository(BatchRepository):
@@ -99,30 +90,39 @@ class SqliteAccountRepository(BatchRepository):
             raise
 
     def get(self, account_number: str, /) -> Account:
-        rows = self._read("SELECT balance FROM account WHERE account_number = ?", account_number)
+        rows = self._read(SELECT_ACCOUNT, (account_number,))
         if not rows:
             raise AccountNotFound(account_number)
-        return account_from(account_number, rows[0][0])
-
-    def add(self, account: Account, /) -> Account:
-        with self._commit(advice=OutcomeUnknown.OF_OPENING) as connection:
-            added = _insert_accounts(connection, [account])
-        if not added:
-            raise AccountAlreadyExists(account.account_number)
-        return account
+        return account_from(rows[0])
 
     def execute_batch(self, transactions: Sequence[Transaction], /) -> list[Account | AtmError]:
         with self._commit() as connection:
-            accounts = _load_accounts(connection, transactions)
-            recorded = _load_recorded(connection, transactions)
-            outcomes, entries = decide(transactions, accounts, recorded)
-            _write(connection, accounts, entries)
-        return outcomes
+            outcomes = execute_batch(connection, transactions)
+        return outcomes  # noqa: RET504 - for a type checker, the block could end without a result
+
+    def history(self, account_number: str, /, *, before: int | None, after: int | None, limit: int) -> Page:
+        rows = self._read(SELECT_LAST_ENTRY, (account_number,))
+        if not rows:
+            raise AccountNotFound(account_number)
+        # Entries and their links never change, so the two statements read a page of the same moment.
+        ((last_entry, last_id),) = rows
+        if after is None:
+            newest = last_entry if before is None else min(last_entry, before - 1)
+            oldest = max(1, newest - limit + 1)
+        else:
+            oldest = after + 1
+            newest = min(last_entry, after + limit)
+        where = {"account_number": account_number, "oldest": oldest, "newest": newest}
+        rows = self._read(SELECT_ENTRIES, where | {"last_entry": last_entry, "last_id": last_id})
+        if len(rows) != max(0, newest - oldest + 1):
+            raise self._wrong_link(account_number)
+        entries = [entry_from_text(row) for row in rows]
+        if after is None:
+            return Page(entries, has_more=oldest > 1)
+        return Page(entries[::-1], has_more=newest < last_entry)
 
     def list_accounts(self, after: str, limit: int, /) -> list[Account]:
-        query = "SELECT account_number, balance FROM account WHERE account_number > ? ORDER BY account_number LIMIT ?"
-        rows = self._read(query, after, limit)
-        return [account_from(number, balance) for number, balance in rows]
+        return [account_from(row) for row in self._read(SELECT_ACCOUNTS_AFTER, (after, limit))]
 
     def count_accounts(self) -> int:
         ((count,),) = self._read("SELECT count(*) FROM account")
@@ -135,7 +135,12 @@ class SqliteAccountRepository(BatchRepository):
             if finding != "ok":
                 raise self._unavailable(f"the file is damaged: {finding.splitlines()[-1]}")
             # One statement reads one moment. Until it ends, concurrent writes stay in the write-ahead log, which grows.
-            yield from audit(connection.execute(JOURNAL_ROWS))
+            is_consistent = True
+            for finding in audit(map(journal_row_from, connection.execute(AUDIT_ROWS))):
+                is_consistent = is_consistent and finding.is_consistent
+                yield finding
+            if is_consistent and (wrong := connection.execute(SELECT_WRONG_LINK).fetchone()):
+                raise self._wrong_link(wrong[0])
 
     def durability(self) -> Durability:
         """Write to the file, at most once a second, and read the settings of the connection that writes.
@@ -147,9 +152,9 @@ class SqliteAccountRepository(BatchRepository):
             with self._commit() as connection:
                 self._files.check()
                 (journal_mode,) = connection.execute("PRAGMA journal_mode").fetchone()
-                synchronous = _SYNCHRONOUS[self._header("synchronous")]
+                synchronous = _SYNCHRONOUS[read_pragma(connection, "synchronous")]
                 if probe:  # writes the file's first page, although its content stays the same
-                    connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
+                    write_version(connection)
         except OutcomeUnknown as error:  # no money moves, so the advice would mislead
             raise self._unavailable(error.reason) from error
         if probe:
@@ -200,40 +205,23 @@ class SqliteAccountRepository(BatchRepository):
 
     def _prepare(self, initial_accounts: Iterable[Account]) -> None:
         with self._translate_errors():
-            is_new = self._is_new()
-            if not is_new:
-                if self._header("application_id") != _APPLICATION_ID:
-                    raise self._unavailable("it is a SQLite database of another application")
-                self._check_version()
+            is_current = read_version(self._writer, self._file) == VERSION
             self._switch_to_wal()
-        if is_new:
+        if not is_current:
             with self._commit() as connection:
-                if self._is_new():  # checked again under the lock, because another process may have created it
-                    for statement in _SCHEMA.split(";"):
-                        connection.execute(statement)
-                    connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-                    connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
-                    _insert_accounts(connection, initial_accounts)
-
-    def _is_new(self) -> bool:
-        (tables,) = self._writer.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-        return tables == 0 and self._header("application_id") == 0
-
-    def _check_version(self) -> None:
-        if (version := self._header("user_version")) != _SCHEMA_VERSION:
-            raise self._unavailable(unsupported_version(version, _SCHEMA_VERSION))
-
-    def _header(self, pragma: str) -> int:
-        (number,) = self._writer.execute(f"PRAGMA {pragma}").fetchone()
-        return int(number)
+                # Read again under the lock, because another process may have created or upgraded the file.
+                version = read_version(connection, self._file)
+                migrate(connection, version)
+                if version == 0:
+                    execute_batch(connection, [Opening.of(account) for account in initial_accounts])
 
     def _switch_to_wal(self) -> None:
         (mode,) = self._writer.execute("PRAGMA journal_mode = WAL").fetchone()
         if mode != "wal":
             raise self._unavailable(f"its journal mode is {mode}, and the file system may not support WAL")
-        self._header("user_version")  # the first read in this mode creates the log and its index
+        read_pragma(self._writer, "user_version")  # the first read in this mode creates the log and its index
 
-    def _read(self, query: str, *parameters: object) -> list[Any]:
+    def _read(self, query: str, parameters: Sequence[object] | Mapping[str, object] = ()) -> list[Any]:
         self._process.check()
         with self._read_lock, self._translate_errors(self._reader):
             rows = self._reader.execute(query, parameters).fetchall()
@@ -241,7 +229,7 @@ class SqliteAccountRepository(BatchRepository):
         return rows
 
     @contextmanager
-    def _commit(self, advice: str = OutcomeUnknown.OF_TRANSACTION) -> Iterator[sqlite3.Connection]:
+    def _commit(self) -> Iterator[sqlite3.Connection]:
         """Run the block in one write transaction, which is on disk when the block ends."""
         self._process.check()
         with self._write_lock, self._translate_errors(self._writer):
@@ -252,7 +240,7 @@ class SqliteAccountRepository(BatchRepository):
                 connection.execute("BEGIN IMMEDIATE")
                 if self._is_prepared:
                     self._files.check_if_due()
-                    self._check_version()
+                    check_version(connection, self._file)
                 yield connection
             except BaseException:
                 connection.rollback()
@@ -265,10 +253,10 @@ class SqliteAccountRepository(BatchRepository):
                     connection.rollback()
                 if _code(error) == sqlite3.SQLITE_IOERR:
                     # If the fsync failed, the commit may or may not be on disk.
-                    raise OutcomeUnknown(self._file, str(error), advice) from error
+                    raise OutcomeUnknown(self._file, str(error)) from error
                 raise
             if self._is_prepared and (lost := self._files.find_lost_file()):  # moved before or after the commit
-                raise OutcomeUnknown(self._file, lost, advice)
+                raise OutcomeUnknown(self._file, lost)
 
     @contextmanager
     def _translate_errors(self, connection: sqlite3.Connection | None = None) -> Iterator[None]:
@@ -293,6 +281,11 @@ class SqliteAccountRepository(BatchRepository):
             return f"another process kept it locked for {self._lock_timeout:g} seconds"
         return str(error)
 
+    def _wrong_link(self, account_number: str) -> StoreUnavailable:
+        return self._unavailable(
+            f"the file is damaged: the links between entries of account {account_number} are wrong"
+        )
+
     def _unavailable(self, reason: str) -> StoreUnavailable:
         return StoreUnavailable(self._file, reason)
 
@@ -301,57 +294,3 @@ def _code(error: sqlite3.Error) -> int | None:
     """Return SQLite's primary result code, or None for an error of Python's driver."""
     code: int | None = getattr(error, "sqlite_errorcode", None)
     return None if code is None else code & 0xFF
-
-
-def _insert_accounts(connection: sqlite3.Connection, accounts: Iterable[Account]) -> int:
-    rows = [
-        (account.account_number, cents, cents) for account in accounts for cents in [to_minor_units(account.balance)]
-    ]
-    return connection.executemany(
-        "INSERT INTO account (account_number, opening, balance) VALUES (?, ?, ?) ON CONFLICT DO NOTHING", rows
-    ).rowcount
-
-
-def _load_accounts(connection: sqlite3.Connection, transactions: Iterable[Transaction]) -> dict[str, Account]:
-    numbers = json.dumps(list({transaction.account_number for transaction in transactions}))
-    rows = connection.execute(
-        "SELECT account_number, balance FROM json_each(?) JOIN account ON account_number = value", (numbers,)
-    )
-    return {number: account_from(number, balance) for number, balance in rows}
-
-
-def _load_recorded(connection: sqlite3.Connection, transactions: Iterable[Transaction]) -> dict[tuple[str, str], Entry]:
-    keys = [(transaction.account_number, transaction.key) for transaction in transactions if transaction.key]
-    if not keys:
-        return {}
-    rows = connection.execute(
-        "SELECT account_number, journal.key, kind, amount, balance FROM json_each(?) AS keys"
-        " JOIN journal ON account_number = keys.value ->> 0 AND journal.key = keys.value ->> 1",
-        (json.dumps(keys),),
-    )
-    return recorded_from(rows)
-
-
-def _write(connection: sqlite3.Connection, accounts: dict[str, Account], entries: list[Entry]) -> None:
-    if not entries:
-        return
-    changed = {transaction.account_number for transaction, _ in entries}
-    connection.executemany(
-        "UPDATE account SET balance = ? WHERE account_number = ?",
-        [(to_minor_units(accounts[number].balance), number) for number in changed],
-    )
-    now = datetime.now(UTC).isoformat(timespec="milliseconds")
-    connection.executemany(
-        "INSERT INTO journal (account_number, kind, amount, key, balance, recorded_at) VALUES (?, ?, ?, ?, ?, ?)",
-        [
-            (
-                transaction.account_number,
-                transaction.kind,
-                to_minor_units(transaction.amount),
-                transaction.key,
-                to_minor_units(account.balance),
-                now,
-            )
-            for transaction, account in entries
-        ],
-    )

@@ -17,12 +17,15 @@ from support.waiting import until
 from atm_adapters.repositories.sqlite import SqliteAccountRepository
 from atm_core import (
     Account,
+    Deposit,
+    LimitChange,
     OutcomeUnknown,
     StoreUnavailable,
-    Transaction,
+    Withdrawal,
     deposit,
     get_account,
     open_account,
+    read_history,
     withdraw,
 )
 from atm_core.ports import Durability
@@ -77,14 +80,21 @@ print(*[deposit(accounts, "0", "0.01").balance for _ in range(200)])
 
 
 def test_journal_holds_every_transaction(path: Path, accounts: SqliteAccountRepository) -> None:
-    deposit(accounts, "0", "100.10", "key")
-    deposit(accounts, "0", "100.10", "key")
-    accounts.execute_batch([Transaction("1", "withdrawal", 2000), Transaction("9", "deposit", 1)])
+    deposit(accounts, "0", "100.10", "key", "note")
+    deposit(accounts, "0", "100.10", "key", "note")
+    accounts.execute_batch([Withdrawal("1", 2000), Deposit("9", 1), LimitChange("0", 500, None)])
     with closing(sqlite3.connect(path)) as connection:
-        rows = connection.execute("SELECT account_number, kind, amount, key, balance FROM journal").fetchall()
-        opening = connection.execute("SELECT account_number, opening FROM account").fetchall()
-    assert rows == [("0", "deposit", 10010, "key", 110010), ("1", "withdrawal", 200000, None, -100000)]
-    assert opening == [("0", 100000), ("1", 100000)]
+        columns = "id, previous, account_number, entry, kind, amount, key, note, balance, overdraft_limit, closed"
+        entries = connection.execute(f"SELECT {columns} FROM entry").fetchall()  # noqa: S608 - the columns above
+        rows = connection.execute("SELECT * FROM account").fetchall()
+    assert entries == [
+        (1, None, "0", 1, "opening", 100000, None, None, 100000, None, 0),
+        (2, None, "1", 1, "opening", 100000, None, None, 100000, None, 0),
+        (3, 1, "0", 2, "deposit", 10010, "key", "note", 110010, None, 0),
+        (4, 2, "1", 2, "withdrawal", 200000, None, None, -100000, None, 0),
+        (5, 3, "0", 3, "limit-change", None, None, None, 110010, 50000, 0),
+    ]
+    assert rows == [("0", 110010, 50000, None, 0, 3, 5), ("1", -100000, None, None, 0, 2, 4)]
 
 
 def test_commits_are_synced_to_the_write_ahead_log(accounts: SqliteAccountRepository) -> None:
@@ -138,7 +148,7 @@ def test_locked_file_is_unavailable_until_it_is_unlocked(path: Path) -> None:
 def test_full_disk_refuses_the_whole_batch(accounts: SqliteAccountRepository) -> None:
     (pages,) = accounts._writer.execute("PRAGMA page_count").fetchone()
     accounts._writer.execute(f"PRAGMA max_page_count = {pages}")
-    batch = [Transaction("0", "deposit", 1, f"key-{n}") for n in range(1000)]
+    batch = [Deposit("0", 1, f"key-{n}") for n in range(1000)]
     with pytest.raises(StoreUnavailable, match="full"):
         accounts.execute_batch(batch)
     assert get_account(accounts, "0").balance == 1000
@@ -151,12 +161,12 @@ def test_write_failure_during_commit_is_an_unknown_outcome(path: Path) -> None:
     program = """
 import resource, signal, sys
 from atm_adapters.repositories.sqlite import SqliteAccountRepository
-from atm_core import Account, OutcomeUnknown, Transaction, get_account, deposit
+from atm_core import Account, Deposit, OutcomeUnknown, get_account, deposit
 accounts = SqliteAccountRepository(sys.argv[1], [Account("0", 1000)])
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, unlimited[1]))
-batch = [Transaction("0", "deposit", 1, f"key-{n}") for n in range(5000)]
+batch = [Deposit("0", 1, f"key-{n}") for n in range(5000)]
 try:
     accounts.execute_batch(batch)
 except OutcomeUnknown as error:
@@ -232,7 +242,7 @@ def test_log_shrinks_after_a_stopped_audit(path: Path, accounts: SqliteAccountRe
     reading = accounts.audit()
     next(reading)
     for number in range(120):
-        accounts.execute_batch([Transaction("0", "deposit", 1, f"{number}-{n:0>100}") for n in range(1000)])
+        accounts.execute_batch([Deposit("0", 1, f"{number}-{n:0>100}") for n in range(1000)])
     assert log.stat().st_size > limit
     reading.close()
     deposit(accounts, "0", 1)  # copies the log into the file
@@ -262,26 +272,16 @@ def test_database_of_another_application_is_refused_unchanged(path: Path) -> Non
     assert path.read_bytes() == before
 
 
-def test_unknown_schema_version_is_refused(path: Path) -> None:
-    SqliteAccountRepository(path).close()
-    with closing(sqlite3.connect(path)) as connection:
-        connection.execute("PRAGMA user_version = 2")
-    with pytest.raises(
-        StoreUnavailable, match="its schema has version 2, but this release of Mini-ATM supports version 1"
-    ):
-        SqliteAccountRepository(path)
-
-
 def test_schema_version_that_changes_while_in_use_is_refused(path: Path, accounts: SqliteAccountRepository) -> None:
-    reason = "its schema has version 2, but this release of Mini-ATM supports version 1"
+    reason = "its schema has version 3, but this release of Mini-ATM supports version 2"
     with closing(sqlite3.connect(path)) as connection:
-        connection.execute("PRAGMA user_version = 2")
+        connection.execute("PRAGMA user_version = 3")
         for call in (lambda: deposit(accounts, "0", 1), lambda: open_account(accounts, "2"), accounts.durability):
             with pytest.raises(StoreUnavailable) as failure:
                 call()
             assert failure.value.reason == reason
-        assert connection.execute("PRAGMA user_version").fetchone() == (2,)
-        connection.execute("PRAGMA user_version = 1")
+        assert connection.execute("PRAGMA user_version").fetchone() == (3,)
+        connection.execute("PRAGMA user_version = 2")
     assert deposit(accounts, "0", 1).balance == 1001
 
 
@@ -370,6 +370,7 @@ def test_backup_without_write_ahead_log_can_be_used(path: Path, accounts: Sqlite
 
 READS: dict[str, Callable[[SqliteAccountRepository], object]] = {
     "get": lambda accounts: get_account(accounts, "0"),
+    "history": lambda accounts: read_history(accounts, "0"),
     "list_accounts": lambda accounts: accounts.list_accounts("", 10),
     "count_accounts": lambda accounts: accounts.count_accounts(),
 }
