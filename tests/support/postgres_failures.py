@@ -2,12 +2,14 @@
 
 import time
 from collections.abc import Callable
-from typing import LiteralString
+from typing import LiteralString, TypeVar
 
 import psycopg
 
-from atm_core import Account, StoreUnavailable
+from atm_core import StoreUnavailable
 from support.postgres import Postgres
+
+T = TypeVar("T")
 
 
 def count_sessions(url: str, condition: LiteralString) -> int:
@@ -22,7 +24,7 @@ def terminate_connections(postgres: Postgres) -> None:
         admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'test_%'")
 
 
-def once_available(call: Callable[[], Account]) -> Account:
+def once_available(call: Callable[[], T]) -> T:
     """Repeat a call until the store is available again, for up to 30 seconds."""
     deadline = time.monotonic() + 30
     while True:

@@ -96,11 +96,12 @@ class PostgresSession:
     def open(self, prepare: Callable[[Connection], None]) -> None:
         """Prepare the database with a connection of its own, then start the pool.
 
+        :param prepare: limits itself how long it may take.
         :raises StoreUnavailable: if that fails.
         """
         Thread(target=_watch, args=(weakref.ref(self), self._closed), name="postgres-deadlines", daemon=True).start()
         try:
-            with self.connect(autocommit=True) as connection, self.limited(connection, self._retry_timeout):
+            with self.connect(autocommit=True) as connection:
                 prepare(connection)
         except BaseException:
             self.close()

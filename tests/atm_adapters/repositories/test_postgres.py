@@ -1,10 +1,11 @@
-"""PostgresAccountRepository beyond the contract: several processes, lost commits, locks and standbys."""
+"""PostgresAccountRepository beyond the contract: several processes, locks, settings and readiness."""
 
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import LiteralString
 
@@ -12,8 +13,7 @@ import httpx
 import psycopg
 import pytest
 from support.postgres import Postgres
-from support.postgres_failures import count_sessions, once_available, terminate_connections
-from support.proxy import Moment, Proxy, cutting_proxy
+from support.postgres_failures import count_sessions
 from support.server import running_server
 from support.waiting import until
 
@@ -22,12 +22,15 @@ from atm_adapters.repositories.postgres import PostgresAccountRepository
 from atm_core import (
     Account,
     AccountAlreadyExists,
-    OutcomeUnknown,
+    AtmError,
+    Deposit,
+    Opening,
     StoreUnavailable,
-    Transaction,
+    Withdrawal,
     deposit,
     get_account,
     open_account,
+    read_history,
 )
 from atm_core.ports import Durability
 
@@ -57,7 +60,7 @@ def test_concurrent_batches_of_several_clients_all_count(url: str) -> None:
         closing(PostgresAccountRepository(url)) as other,
         ThreadPoolExecutor(4) as threads,
     ):
-        batch = [Transaction(number, "deposit", 1) for number in "01"] * 5
+        batch = [Deposit(number, 1) for number in "01"] * 5
         batches = [(accounts, order) for accounts in (one, other) for order in (batch, batch[::-1])] * 10
         list(threads.map(lambda call: call[0].execute_batch(call[1]), batches))
         assert [get_account(one, number).balance for number in "01"] == [1200, 1200]
@@ -65,19 +68,50 @@ def test_concurrent_batches_of_several_clients_all_count(url: str) -> None:
 
 def test_journal_numbers_entries_within_their_account(url: str) -> None:
     with closing(PostgresAccountRepository(url, OPENING)) as accounts:
-        accounts.execute_batch([Transaction("0", "deposit", "0.10", "key"), Transaction("1", "withdrawal", 2000)])
-        accounts.execute_batch([Transaction("0", "deposit", "0.10", "key"), Transaction("0", "withdrawal", 1)])
+        accounts.execute_batch([Deposit("0", "0.10", "key"), Withdrawal("1", 2000)])
+        accounts.execute_batch([Deposit("0", "0.10", "key"), Withdrawal("0", 1)])
     with psycopg.connect(url) as connection:
         rows = connection.execute(
-            "SELECT account_number, entry, kind, amount, key, balance FROM journal ORDER BY 1, 2"
+            "SELECT account_number, entry, kind, amount, key, balance FROM entry ORDER BY 1, 2"
         ).fetchall()
-        batches = connection.execute("SELECT count(DISTINCT batch) FROM journal").fetchone()
+        batches = connection.execute("SELECT count(DISTINCT batch) FROM entry").fetchone()
     assert rows == [
-        ("0", 1, "deposit", 10, "key", 100010),
-        ("0", 2, "withdrawal", 100, None, 99910),
-        ("1", 1, "withdrawal", 200000, None, -100000),
+        ("0", 1, "opening", 100000, None, 100000),
+        ("0", 2, "deposit", 10, "key", 100010),
+        ("0", 3, "withdrawal", 100, None, 99910),
+        ("1", 1, "opening", 100000, None, 100000),
+        ("1", 2, "withdrawal", 200000, None, -100000),
     ]
-    assert batches == (2,)
+    assert batches == (3,)
+
+
+def test_entry_is_recorded_after_its_account_was_locked(url: str) -> None:
+    with (
+        ThreadPoolExecutor(1) as thread,
+        closing(PostgresAccountRepository(url, OPENING)) as accounts,
+        psycopg.connect(url) as holder,
+    ):
+        holder.execute("SELECT FROM account WHERE account_number = '0' FOR UPDATE")
+        answer = thread.submit(deposit, accounts, "0", 1)
+        until(lambda: count_sessions(url, "wait_event_type = 'Lock'") == 1)
+        (locked_until,) = holder.execute("SELECT clock_timestamp()").fetchone() or (None,)
+        holder.rollback()
+        assert answer.result(30).balance == 1001
+        recorded_at = read_history(accounts, "0").entries[0].recorded_at
+    assert recorded_at is not None
+    assert recorded_at > locked_until
+
+
+def test_times_are_utc_whatever_the_session_displays(url: str) -> None:
+    german = f"{url}%20-cdatestyle%3DGerman%20-ctimezone%3DAmerica/New_York"
+    with closing(PostgresAccountRepository(german, OPENING)) as accounts:
+        began = datetime.now(UTC)
+        first = deposit(accounts, "0", 1, "key")
+        assert deposit(accounts, "0", 1, "key") == first
+        recorded_at = read_history(accounts, "0").entries[0].recorded_at
+    assert recorded_at is not None
+    assert recorded_at.tzinfo == UTC
+    assert abs(recorded_at - began) < timedelta(seconds=30)
 
 
 @pytest.mark.parametrize(("given", "expected"), [("off", "on"), ("remote_apply", "remote_apply")])
@@ -130,16 +164,16 @@ def test_database_without_fsync_is_reported_as_not_durable(own_postgres: Postgre
     ("break_it", "mend_it", "reason"),
     [
         (
+            "UPDATE mini_atm SET schema_version = 3",
             "UPDATE mini_atm SET schema_version = 2",
-            "UPDATE mini_atm SET schema_version = 1",
-            "its schema has version 2",
+            "its schema has version 3",
         ),
-        ("DROP TABLE journal", None, 'relation "journal" does not exist'),
+        ("DROP TABLE entry", None, 'relation "entry" does not exist'),
         (
             "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql"
             " AS $$BEGIN RAISE 'No space left on device' USING ERRCODE = '53100'; END$$;"
-            "CREATE TRIGGER fail BEFORE INSERT ON journal FOR EACH ROW EXECUTE FUNCTION fail()",
-            "DROP TRIGGER fail ON journal",
+            "CREATE TRIGGER fail BEFORE INSERT ON entry FOR EACH ROW EXECUTE FUNCTION fail()",
+            "DROP TRIGGER fail ON entry",
             "No space left on device",
         ),
     ],
@@ -149,7 +183,7 @@ def test_server_is_not_ready_while_it_cannot_write(
 ) -> None:
     with running_server(url, tmp_path) as server, psycopg.connect(url, autocommit=True) as admin:
         assert httpx.get(f"{server.address}/health/ready", timeout=30).status_code == 200
-        assert admin.execute("SELECT count(*) FROM journal").fetchone() == (0,)
+        assert admin.execute("SELECT count(*) FROM entry").fetchone() == (2,)
         admin.execute(break_it)
         assert httpx.get(f"{server.address}/health/ready", timeout=30).status_code == 503
         until(lambda: reason in server.log.read_text())
@@ -161,15 +195,17 @@ def test_server_is_not_ready_while_it_cannot_write(
 def test_unknown_schema_version_is_refused(url: str) -> None:
     PostgresAccountRepository(url).close()
     with psycopg.connect(url) as connection:
-        connection.execute("UPDATE mini_atm SET schema_version = 2")
-    with pytest.raises(StoreUnavailable, match="its schema has version 2, but this release of Mini-ATM supports"):
+        connection.execute("UPDATE mini_atm SET schema_version = 3")
+    with pytest.raises(StoreUnavailable, match="its schema has version 3, but this release of Mini-ATM supports"):
         PostgresAccountRepository(url)
 
 
 def test_tables_of_another_application_are_refused(url: str) -> None:
     with psycopg.connect(url, autocommit=True) as admin:
         admin.execute("CREATE TABLE account (name TEXT)")
-    with pytest.raises(StoreUnavailable, match="tables named account or journal that belong to another application"):
+    with pytest.raises(
+        StoreUnavailable, match="tables named account, entry or journal that belong to another application"
+    ):
         PostgresAccountRepository(url)
 
 
@@ -182,7 +218,7 @@ def test_rows_are_locked_in_order_of_account_number(url: str) -> None:
         psycopg.connect(url) as second_holder,
     ):
         first_holder.execute("SELECT FROM account WHERE account_number = '0' FOR UPDATE")
-        batch = thread.submit(accounts.execute_batch, [Transaction(number, "deposit", 1) for number in "10"])
+        batch = thread.submit(accounts.execute_batch, [Deposit(number, 1) for number in "10"])
         until(lambda: count_sessions(url, "wait_event_type = 'Lock'") == 1)
         second_holder.execute("SELECT FROM account WHERE account_number = '1' FOR UPDATE NOWAIT")
         second_holder.rollback()
@@ -197,7 +233,7 @@ def test_locked_account_fails_only_its_own_callers(url: str) -> None:
             open_account(accounts, number)
         holder.execute("SELECT FROM account WHERE account_number > '0' FOR UPDATE")
         began = time.monotonic()
-        outcomes = accounts.execute_batch([Transaction(number, "deposit", 1) for number in "012340"])
+        outcomes = accounts.execute_batch([Deposit(number, 1) for number in "012340"])
         assert time.monotonic() - began < 2.5, "the batch waits for one second, then each account for a tenth"
         assert [outcome for outcome in outcomes if isinstance(outcome, Account)] == [
             Account("0", 1001),
@@ -210,160 +246,81 @@ def test_locked_account_fails_only_its_own_callers(url: str) -> None:
         assert deposit(accounts, "1", 1).balance == 1001
 
 
-def test_deposits_without_a_key_count_once_during_restarts(own_postgres: Postgres) -> None:
-    stopped = threading.Event()
+@pytest.mark.parametrize("options", ["", "%20-cdefault_transaction_isolation%3Dserializable"])
+def test_number_that_many_open_at_once_is_opened_once(url: str, options: str) -> None:
+    numbers = [str(number) for number in range(20)]
+    orders = [numbers, numbers[::-1]] * 4
 
-    def caller() -> tuple[int, int]:
-        answered = unknown = 0
-        while not stopped.is_set():
-            try:
-                deposit(accounts, "0", 1)
-                answered += 1
-            except OutcomeUnknown:
-                unknown += 1
-            except StoreUnavailable:
-                continue
-        return answered, unknown
+    def open_all(numbers: list[str]) -> dict[str, Account | AtmError]:
+        with PostgresAccountRepository(url + options) as accounts:
+            started.wait()
+            openings = [Opening(number, 5) for number in numbers]
+            return dict(zip(numbers, accounts.execute_batch(openings), strict=True))
 
-    with closing(PostgresAccountRepository(own_postgres.url, OPENING)) as accounts, ThreadPoolExecutor(8) as threads:
-        callers = [threads.submit(caller) for _ in range(8)]
-        try:
-            for _ in range(5):
-                before = get_account(accounts, "0").balance
-                while get_account(accounts, "0").balance < before + 100:
-                    assert not any(one.done() for one in callers)
-                own_postgres.stop()
-                own_postgres.start()
-        finally:
-            stopped.set()
-        answered, unknown = (sum(counts) for counts in zip(*[one.result(60) for one in callers], strict=True))
-        deposited = get_account(accounts, "0").balance - 1000
-        assert answered <= deposited <= answered + unknown
+    started = threading.Barrier(len(orders))
+    with ThreadPoolExecutor(len(orders)) as threads:
+        outcomes = list(threads.map(open_all, orders))
+    for number in numbers:
+        kinds = sorted(type(outcome[number]).__name__ for outcome in outcomes)
+        assert kinds == ["Account", *["AccountAlreadyExists"] * (len(orders) - 1)]
+    with PostgresAccountRepository(url) as accounts:
+        assert [account.entries for account in accounts.audit() if account.is_consistent] == [1] * len(numbers)
 
 
-@pytest.mark.parametrize("moment", ["before", "during", "after"])
-def test_commit_on_a_lost_connection_counts_once(proxied_url: str, postgres_proxy: Proxy, moment: Moment) -> None:
-    with closing(PostgresAccountRepository(proxied_url, OPENING)) as accounts:
-        for attempt, key in enumerate(["a key", None, None], start=1):
-            postgres_proxy.cut_at(b"COMMIT", moment)
-            assert deposit(accounts, "0", 1, key).balance == 1000 + attempt
-            assert postgres_proxy.has_cut()
-        assert get_account(accounts, "0").balance == 1003
+def test_openings_with_one_key_at_once_have_one_answer(url: str) -> None:
+    with closing(PostgresAccountRepository(url)) as accounts, ThreadPoolExecutor(8) as threads:
+        opened = list(threads.map(lambda _: open_account(accounts, "2", 5, key="key"), range(40)))
+        assert {(account.balance, account.last_entry) for account in opened} == {(Account("2", 5).balance, 1)}
+        assert len(read_history(accounts, "2").entries) == 1
 
 
-@pytest.mark.parametrize(("moment", "balance"), [("before", 1000), ("after", 1001)])
-def test_lost_commit_during_an_outage_is_an_unknown_outcome(
-    proxied_url: str, postgres_proxy: Proxy, moment: Moment, balance: int
-) -> None:
-    with closing(PostgresAccountRepository(proxied_url, OPENING, retry_timeout=0.5)) as accounts:
-        postgres_proxy.cut_at(b"COMMIT", moment, and_stay_away=True)
-        with pytest.raises(OutcomeUnknown, match="same idempotency key"):
-            deposit(accounts, "0", 1, "key")
-        with pytest.raises(StoreUnavailable):
-            get_account(accounts, "0")
-        postgres_proxy.come_back()
-        assert once_available(lambda: get_account(accounts, "0")).balance == balance
-        assert deposit(accounts, "0", 1, "key").balance == 1001
+def test_openings_of_a_batch_share_a_commit(url: str) -> None:
+    with closing(PostgresAccountRepository(url)) as accounts, psycopg.connect(url) as admin:
+        accounts.execute_batch([Opening(str(number), 1) for number in range(1000)])
+        assert admin.execute("SELECT count(*), count(DISTINCT batch) FROM entry").fetchone() == (1000, 1)
 
 
-def test_entry_of_another_client_is_not_taken_for_the_lost_one(
-    url: str, proxied_url: str, postgres_proxy: Proxy
-) -> None:
+@pytest.mark.parametrize("is_committed", [False, True])
+def test_opening_waits_for_one_that_is_under_way(url: str, is_committed: bool) -> None:
     with (
         ThreadPoolExecutor(1) as thread,
-        closing(PostgresAccountRepository(proxied_url, OPENING)) as accounts,
-        closing(PostgresAccountRepository(url)) as other,
+        closing(PostgresAccountRepository(url)) as accounts,
+        psycopg.connect(url) as other,
     ):
-        postgres_proxy.cut_at(b"COMMIT", "before", and_stay_away=True)
-        lost = thread.submit(deposit, accounts, "0", 1)
-        until(postgres_proxy.has_cut)
-        # The account is locked until the database has dropped the lost connection.
-        assert once_available(lambda: deposit(other, "0", 10)).balance == 1010
-        postgres_proxy.come_back()
-        assert lost.result(30).balance == 1011
-
-
-@pytest.mark.parametrize("moment", ["before", "during", "after"])
-def test_opening_on_a_lost_connection_counts_once(
-    postgres: Postgres, proxied_url: str, postgres_proxy: Proxy, moment: Moment
-) -> None:
-    with closing(PostgresAccountRepository(proxied_url)) as accounts:
-        postgres_proxy.cut_at(b"COMMIT", moment)
-        assert open_account(accounts, "2", 5) == Account("2", 5)
-        assert postgres_proxy.has_cut()
-        with pytest.raises(AccountAlreadyExists):
-            open_account(accounts, "2", 5)
-        terminate_connections(postgres)
-        assert open_account(accounts, "3", 5) == Account("3", 5)
-
-
-@pytest.mark.parametrize("moment", ["before", "after"])
-def test_lost_opening_during_an_outage_is_an_unknown_outcome(
-    proxied_url: str, postgres_proxy: Proxy, moment: Moment
-) -> None:
-    with closing(PostgresAccountRepository(proxied_url, retry_timeout=0.5)) as accounts:
-        postgres_proxy.cut_at(b"COMMIT", moment, and_stay_away=True)
-        with pytest.raises(OutcomeUnknown, match="Read its balance"):
-            open_account(accounts, "2", 5)
-        with pytest.raises(StoreUnavailable):
-            open_account(accounts, "3", 5)  # was certainly not sent
-
-
-def test_lost_commit_that_waits_for_a_standby_is_not_taken_for_failed(
-    own_postgres: Postgres, toggle_missing_standby: Callable[[], None]
-) -> None:
-    url = own_postgres.url
-    with (
-        ThreadPoolExecutor(1) as thread,
-        cutting_proxy(own_postgres.port) as proxy,
-        closing(PostgresAccountRepository(url.replace(str(own_postgres.port), str(proxy.port)), OPENING)) as accounts,
-    ):
-        toggle_missing_standby()
-        proxy.cut_at(b"COMMIT", "during")
-        answer = thread.submit(deposit, accounts, "0", 1)
+        other.execute("INSERT INTO account (account_number, balance, last_entry) VALUES ('2', 0, 1)")
+        answer = thread.submit(open_account, accounts, "2", 5)
         until(lambda: count_sessions(url, "wait_event_type = 'Lock'") == 1)
-        toggle_missing_standby()
-        assert answer.result(30).balance == 1001
-        assert get_account(accounts, "0").balance == 1001
+        if is_committed:
+            other.commit()
+            assert isinstance(answer.exception(30), AccountAlreadyExists)
+        else:
+            other.rollback()
+            assert answer.result(30) == Account("2", 5)
 
 
-def test_commit_whose_wait_was_cancelled_is_answered_after_replication(
-    own_postgres: Postgres, toggle_missing_standby: Callable[[], None]
-) -> None:
-    url = own_postgres.url
-    seen: set[tuple[object, ...]] = set()
-
-    def commits_that_waited() -> int:
-        with psycopg.connect(url) as admin:
-            seen.update(admin.execute("SELECT pid, query_start FROM pg_stat_activity WHERE wait_event = 'SyncRep'"))
-        return len(seen)
-
-    with ThreadPoolExecutor(1) as thread, closing(PostgresAccountRepository(url, OPENING)) as accounts:
-        toggle_missing_standby()
-        answer = thread.submit(deposit, accounts, "0", 1)
-        for commits in (1, 2):  # that of the deposit, then that of the look-up
-            until(lambda commits=commits: answer.done() or commits_that_waited() == commits)  # type: ignore[misc]
-            with psycopg.connect(url) as admin:
-                admin.execute("SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'")
-        until(lambda: answer.done() or commits_that_waited() == 3)
-        assert not answer.done()
-        toggle_missing_standby()
-        assert answer.result(30).balance == 1001
-        assert get_account(accounts, "0").balance == 1001
+def test_accounts_are_opened_in_order_of_account_number(url: str) -> None:
+    insert = "INSERT INTO account (account_number, balance, last_entry) VALUES (%s, 0, 1)"
+    with (
+        ThreadPoolExecutor(1) as thread,
+        closing(PostgresAccountRepository(url)) as accounts,
+        psycopg.connect(url) as first_holder,
+        psycopg.connect(f"{url}%20-clock_timeout%3D1s") as second_holder,
+    ):
+        first_holder.execute(insert, ("0",))
+        batch = thread.submit(accounts.execute_batch, [Opening(number, 1) for number in "10"])
+        until(lambda: count_sessions(url, "wait_event_type = 'Lock'") == 1)
+        second_holder.execute(insert, ("1",))
+        second_holder.rollback()
+        first_holder.rollback()
+        assert batch.result(30) == [Account("1", 1), Account("0", 1)]
 
 
-def test_replay_waits_until_a_standby_has_the_first_entry(
-    own_postgres: Postgres, toggle_missing_standby: Callable[[], None]
-) -> None:
-    url = own_postgres.url
-    with ThreadPoolExecutor(1) as thread, closing(PostgresAccountRepository(url, OPENING)) as accounts:
-        deposit(accounts, "0", 1, "key")
-        toggle_missing_standby()
-        answer = thread.submit(deposit, accounts, "0", 1, "key")
-        until(lambda: answer.done() or count_sessions(url, "wait_event = 'SyncRep'") == 1)
-        assert not answer.done()
-        toggle_missing_standby()
-        assert answer.result(30).balance == 1001
+def test_opening_that_waits_fails_only_its_own_caller(url: str) -> None:
+    one_second = f"{url}%20-clock_timeout%3D1s"
+    with closing(PostgresAccountRepository(one_second, OPENING)) as accounts, psycopg.connect(url) as other:
+        other.execute("INSERT INTO account (account_number, balance, last_entry) VALUES ('2', 0, 1)")
+        outcomes = accounts.execute_batch([Deposit("0", 1), Opening("2", 5), Opening("3", 5)])
+    assert [outcomes[0], type(outcomes[1]), outcomes[2]] == [Account("0", 1001), StoreUnavailable, Account("3", 5)]
 
 
 def test_server_stops_in_time_despite_a_hanging_commit(
