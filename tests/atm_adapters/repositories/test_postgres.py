@@ -114,6 +114,34 @@ def test_times_are_utc_whatever_the_session_displays(url: str) -> None:
     assert abs(recorded_at - began) < timedelta(seconds=30)
 
 
+def test_no_call_reads_a_whole_table(url: str) -> None:
+    """The planner would read tables as small as these, and continue to do so while they grow."""
+
+    def whole_reads() -> list[tuple[object, ...]]:
+        # Sessions report their counts when they end.
+        until(lambda: count_sessions(url, "application_name LIKE 'test_%' AND pid <> pg_backend_pid()") == 0)
+        with psycopg.connect(url) as admin:
+            return admin.execute(
+                "SELECT relname, seq_scan FROM pg_stat_user_tables WHERE schemaname = current_schema"
+                " AND relname IN ('account', 'entry') ORDER BY 1"
+            ).fetchall()
+
+    PostgresAccountRepository(url, OPENING).close()
+    with psycopg.connect(url, autocommit=True) as admin:
+        admin.execute("ANALYZE account, entry")
+    before = whole_reads()
+    with closing(PostgresAccountRepository(url)) as accounts:
+        open_account(accounts, "2")
+        batch = [Deposit(number, 1, f"key {number} {turn}") for number in "012" for turn in range(4)]
+        for _ in range(8):  # statements are prepared from the sixth on
+            accounts.execute_batch(batch)
+            deposit(accounts, "0", 1)
+            read_history(accounts, "0", limit=2)
+            accounts.list_accounts("", 2)
+            get_account(accounts, "0")
+    assert whole_reads() == before
+
+
 @pytest.mark.parametrize(("given", "expected"), [("off", "on"), ("remote_apply", "remote_apply")])
 def test_commits_are_synchronous_despite_weaker_settings(url: str, given: str, expected: str) -> None:
     assert _setting(f"{url}%20-csynchronous_commit%3D{given}", "synchronous_commit") == expected
