@@ -1,6 +1,9 @@
 """The ``atm`` command, run in a process of its own."""
 
+import os
+import pty
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 from support.server import ATM
@@ -12,6 +15,11 @@ class Atm:
     def __init__(self, environment: dict[str, str], folder: Path) -> None:
         self.environment = environment
         self.folder = folder
+
+    @property
+    def default_store(self) -> Path:
+        """The file that commands use without the option ``--store``."""
+        return Path(self.environment["XDG_DATA_HOME"]) / "mini-atm" / "accounts.sqlite3"
 
     def __call__(self, *arguments: str) -> tuple[int, str, str]:
         """Return the exit code, the standard output and the standard error."""
@@ -41,3 +49,24 @@ class Atm:
                 cwd=self.folder,
             )
         return done.returncode, done.stderr
+
+    def in_terminal(self, *arguments: str) -> str:
+        """Run a command in a terminal of ten lines, and return the text shown there."""
+        keyboard, terminal = pty.openpty()
+        with (
+            open(keyboard, "rb", buffering=0) as screen,  # noqa: PTH123 - a file descriptor
+            subprocess.Popen(  # noqa: S603 - our own command
+                [ATM, *arguments],
+                stdin=terminal,
+                stdout=terminal,
+                stderr=terminal,
+                env={**self.environment, "LINES": "10", "TERM": "xterm", "PAGER": "sed s/^/paged:/"},
+                cwd=self.folder,
+            ),
+        ):
+            os.close(terminal)
+            shown = b""
+            with suppress(OSError):  # Linux reports a closed terminal as an error
+                while piece := screen.read(4096):
+                    shown += piece
+        return shown.decode().replace("\r\n", "\n")

@@ -1,28 +1,22 @@
-"""The ``atm`` application, and what all commands share: arguments, error messages and output."""
+"""The ``atm`` application: how commands are parsed, how they open stores, and how they end."""
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from errno import ENOSPC
-from typing import Annotated, Any, Final, NoReturn, TypeVar
+from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup
 
-from atm_adapters.bootstrap import STORE_URL_HELP, default_store_url, open_store, redact_url
-from atm_core import AccountNotFound, AtmError
-from atm_core.account import ACCOUNT_NUMBER_RULE
+from atm_adapters.bootstrap import default_store_url, open_store, redact_url
+from atm_adapters.front_ends.cli.options import ACCOUNT, NO_HYPHEN
+from atm_adapters.front_ends.cli.output import echo, fail, failures_reported, print_failure
+from atm_core import AccountNotFound
 from atm_core.ports import Store
 
 MONEY, STORES, SERVERS = "Accounts and money", "Stores", "Servers"  # panels of commands in the help
-
-
-_ACCOUNT: Final = "ACCOUNT"
-_NO_HYPHEN: Final = (
-    "An account number that begins with a hyphen cannot be used on the command line. "
-    "Use the HTTP API or the library for such an account."
-)
 
 _CommandT = TypeVar("_CommandT", bound=Callable[..., Any])
 
@@ -44,7 +38,15 @@ class _WithoutTypes:
 
 
 class _Group(_WithoutTypes, TyperGroup):
-    pass
+    def invoke(self, ctx: Any) -> Any:
+        as_json = "--json" in ctx.args
+        try:
+            return super().invoke(ctx)
+        except typer.TyperException as error:  # wrong usage
+            if not as_json:
+                raise
+            print_failure(error.format_message(), "wrong-usage", as_json=True)
+            raise typer.Exit(error.exit_code) from None
 
 
 class _Command(_WithoutTypes, TyperCommand):
@@ -56,10 +58,14 @@ class _Command(_WithoutTypes, TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         # A script that passes --help as an account number must not take the help for a completed transaction.
-        if any(param.metavar == _ACCOUNT for param in self.params):
+        if any(param.metavar == ACCOUNT for param in self.params):
             for option in set(args[:-1]) & set(ctx.help_option_names):
-                ctx.fail(f"{option} must be the last argument. {_NO_HYPHEN}")
+                ctx.fail(f"{option} must be the last argument. {NO_HYPHEN}")
         return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        with failures_reported(as_json=ctx.params.get("as_json", False), key=ctx.params.get("key")):
+            return super().invoke(ctx)
 
 
 class _App(typer.Typer):
@@ -69,7 +75,8 @@ class _App(typer.Typer):
         except OSError as error:
             if error.errno != ENOSPC:
                 raise
-            typer.echo(f"atm: The output could not be written: {error.strerror}.", err=True)
+            message = f"The output could not be written: {error.strerror}."
+            print_failure(message, "output-failed", as_json="--json" in sys.argv)
             sys.exit(1)
 
     def command(self, name: str | None = None, **options: Any) -> Callable[[_CommandT], _CommandT]:
@@ -89,6 +96,8 @@ Examples:
 - `atm balance 0`
 - `atm deposit 0 100`
 - `atm withdraw 0 50.25 --key order-1234`
+- `atm open 42 --overdraft-limit 0`
+- `atm history 0`
 - `atm accounts`
 - `atm serve`
 - `atm check http://127.0.0.1:8000`
@@ -97,50 +106,16 @@ Exit codes:
 
 - 0: done
 - 1: a check failed, or the output could not be written
-- 2: wrong usage, or an invalid amount or account number
-- 3: refused: unknown account, account exists already, idempotency key reused, balance out of range
-- 4: the store or the server is unavailable, or the outcome is unknown: the message says what to do
+- 2: wrong usage, or an invalid amount, account number, key or note
+- 3: refused, and nothing was changed: unknown or closed account, insufficient funds, limit exceeded, key reused, ...
+- 4: the store or the server is unavailable, and nothing was changed
+- 5: the outcome is unknown, so money may have moved: the message says what to do
 - 130: interrupted before the store was called
+
+With `--json`, errors are JSON, too: one object on standard error. Its member `error` has a `code`, a sentence for
+people as `detail`, and the facts of the error. Sums in it are strings.
 """,
 )
-
-
-def _without_hyphen(account_number: str) -> str:
-    if account_number.startswith("-"):
-        raise typer.BadParameter(f"{account_number!a} is not an option of this command. {_NO_HYPHEN}")
-    return account_number
-
-
-AccountNumber = Annotated[
-    str,
-    typer.Argument(
-        help=f"{ACCOUNT_NUMBER_RULE}. The first is not a hyphen.",
-        metavar=_ACCOUNT,
-        callback=_without_hyphen,
-        show_default=False,
-    ),
-]
-Amount = Annotated[
-    str,
-    typer.Argument(help="In the currency's major unit, such as 100 or 10.25.", metavar="AMOUNT", show_default=False),
-]
-Key = Annotated[
-    str | None,
-    typer.Option(
-        help="Idempotency key. Repeating the command with the same key moves no money. The default is a random key.",
-        metavar="KEY",
-    ),
-]
-StoreUrl = Annotated[
-    str | None,
-    typer.Option(
-        "--store",
-        envvar="ATM_STORE",
-        metavar="URL",
-        help=f"Where the accounts are: {STORE_URL_HELP}. The default is a SQLite file in your user data folder.",
-        show_default=False,
-    ),
-]
 
 
 def _print_version(wanted: bool) -> None:
@@ -163,12 +138,12 @@ def main(
 
 @contextmanager
 def opened(url: str | None, *, must_exist: bool = False) -> Iterator[Store]:
-    """Open the store for one command, and report errors to the user."""
-    with errors_reported(), closing(open_store(url, must_exist=must_exist)) as store:
+    """Open the store for one command."""
+    with closing(open_store(url, must_exist=must_exist)) as store:
         try:
             yield store
         except AccountNotFound as error:
-            error.add_note(f"To list the accounts: atm accounts{_store_option(url)}")
+            error.add_note(f"To list the accounts: atm accounts{store_option(url)}")
             raise
 
 
@@ -181,48 +156,12 @@ def opened_for_change(url: str | None) -> Iterator[Store]:
         yield InterruptibleStore(store, redact_url(url or default_store_url()))
 
 
-@contextmanager
-def errors_reported() -> Iterator[None]:
-    """Print an ``AtmError`` to standard error, and exit with its exit code."""
-    try:
-        yield
-    except AtmError as error:
-        from atm_adapters.wire.error_responses import response_for
-
-        fail(" ".join([str(error), *getattr(error, "__notes__", ())]), response_for(error).exit_code)
-
-
-def fail(message: str, exit_code: int) -> NoReturn:
-    """Print a message to standard error, and exit.
-
-    :param message: may contain text from a server or a store, so characters that are not printable are escaped.
-    """
-    from atm_adapters.wire.untrusted_text import printable
-
-    typer.echo(f"atm: {printable(message)}", err=True)
-    raise typer.Exit(exit_code) from None
-
-
 def fail_unable(url: str | None, reason: str) -> NoReturn:
     """Exit because this kind of store cannot do what the command needs."""
-    fail(f"The store {redact_url(url or default_store_url())} {reason}", 2)
+    fail(f"The store {redact_url(url or default_store_url())} {reason}", 2, "not-supported")
 
 
-def echo(result: str) -> None:
-    """Print the result of a command that may have moved money."""
-    try:
-        typer.echo(result)
-    except OSError as error:  # a full disk or a closed pipe must not hide that the money moved
-        fail(f"Done ({result}), but the result could not be printed: {error.strerror}.", 1)
-
-
-def echo_all(texts: Iterable[str]) -> None:
-    """Print texts that contain their own line ends."""
-    for text in texts:
-        typer.echo(text, nl=False)
-
-
-def _store_option(url: str | None) -> str:
+def store_option(url: str | None) -> str:
     """Return the option that names the same store in another command, without its password."""
     if url is None or url == os.environ.get("ATM_STORE"):
         return ""

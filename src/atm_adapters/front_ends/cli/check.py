@@ -4,7 +4,8 @@ from typing import Annotated
 
 import typer
 
-from atm_adapters.front_ends.cli.app import SERVERS, app, echo, errors_reported, fail
+from atm_adapters.front_ends.cli.app import SERVERS, app
+from atm_adapters.front_ends.cli.output import echo, fail
 
 
 @app.command(rich_help_panel=SERVERS)
@@ -20,7 +21,8 @@ def check(
         typer.Option(
             "--json",
             help="Print one object: server, accounts (each with account_number, found and left), passed, "
-            "failed, not_supported, notes, and checks (each with name, outcome, sent, received, expected and reason).",
+            "failed, not_supported, notes, and checks (each with name, outcome, sent, received, expected and reason). "
+            "Errors are JSON, too.",
         ),
     ] = False,
 ) -> None:
@@ -45,13 +47,14 @@ def check(
         raise typer.BadParameter(
             "two different accounts are needed, such as --account 0 --account 1.", param_hint="--account"
         )
-    with errors_reported():
-        numbers = [parse_account_number(number) for number in account]
+    numbers = [parse_account_number(number) for number in account]
     try:
         with running() as (say, step):
             report = check_api(url, numbers, say=say, step=step)
-    except (ServerUnreachable, AccountsUnusable) as error:
-        fail(str(error), UNAVAILABLE if isinstance(error, ServerUnreachable) else REFUSED)
+    except ServerUnreachable as error:
+        fail(str(error), UNAVAILABLE, "server-unreachable")
+    except AccountsUnusable as error:
+        fail(str(error), REFUSED, "accounts-unusable")
     echo(to_json(report) if as_json else as_table(report))
     if report.failed:
         raise typer.Exit(FAILED)

@@ -1,4 +1,4 @@
-"""What ``atm accounts`` and ``atm verify`` print: for people, for other programs in a pipe, and as JSON.
+"""What ``atm show``, ``atm history`` and ``atm accounts`` print: for people, for other programs in a pipe, and as JSON.
 
 Accounts are printed a page at a time, so a million of them need no more memory than a thousand. Sums have no
 thousands separators, because users copy them into commands, which do not accept separators.
@@ -7,11 +7,11 @@ thousands separators, because users copy them into commands, which do not accept
 from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 from itertools import chain
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
-from atm_adapters.wire.exact_json import encode, encode_account
+from atm_adapters.wire.exact_json import encode_account, encode_page, entry_members
 from atm_adapters.wire.untrusted_text import printable
-from atm_core import Account, AuditedAccount
+from atm_core import Account, Entry, Page, Withdrawal
 from atm_core.money import MAX_MONEY, exact_sum
 from atm_core.ports import ListableStore
 
@@ -19,6 +19,67 @@ Pages: TypeAlias = Iterable[Sequence[Account]]
 
 _PAGE = 1000
 _WIDEST_BALANCE = len(f"-{MAX_MONEY}")
+_HISTORY_COLUMNS: Final = {"Entry": ">", "Time": "<", "Kind": "<", "Amount": ">", "Balance": ">", "Note": "<"}
+
+
+def account_table(account: Account) -> str:
+    """Format everything about an account for people, one fact in each line."""
+    facts = {
+        "Account": account.account_number,
+        "Balance": str(account.balance),
+        "Available": limit_text(account.available),
+        "Overdraft limit": limit_text(account.overdraft_limit),
+        "Withdrawal limit": limit_text(account.withdrawal_limit),
+        "Status": status(account),
+    }
+    return "\n".join(f"{name:<16}  {value}" for name, value in facts.items())
+
+
+def limit_text(limit: Decimal | None) -> str:
+    """Return a limit in words."""
+    return "unlimited" if limit is None else str(limit)
+
+
+def status(account: Account) -> str:
+    """Return whether the account is closed in a word."""
+    return "closed" if account.closed else "open"
+
+
+def history_table(page: Page, command: str) -> Iterator[str]:
+    """Format a page of a history for people: aligned, with the command that shows older entries below.
+
+    :param command: prints the account's history.
+    """
+    rows = [tuple(_HISTORY_COLUMNS), *map(_history_columns, page.entries)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = zip(row, _HISTORY_COLUMNS.values(), widths, strict=True)
+        yield "  ".join(f"{text:{alignment}{width}}" for text, alignment, width in cells).rstrip() + "\n"
+    if page.has_more:
+        yield f"Older entries: {command} --before {page.entries[-1].account.last_entry}\n"
+
+
+def history_tsv(page: Page) -> Iterator[str]:
+    """Format a page of a history for programs such as ``awk``: one line for each entry, with tabs between its facts."""
+    for entry in page.entries:
+        yield "\t".join(_history_columns(entry)) + "\n"
+
+
+def history_json(account_number: str, page: Page, limit: int) -> Iterator[str]:
+    """Format a page of a history as the HTTP API answers it."""
+    next_url = None
+    if page.has_more:
+        next_url = f"/accounts/{account_number}/history?before={page.entries[-1].account.last_entry}&limit={limit}"
+    yield printable(encode_page(account_number, page, next_url).decode()) + "\n"
+
+
+def _history_columns(entry: Entry) -> tuple[str, ...]:
+    amount = entry.amount
+    if amount is not None and isinstance(entry.transaction, Withdrawal):
+        amount = amount.copy_negate()
+    facts = entry_members(entry)
+    columns = (facts["entry"], facts["recorded_at"], facts["kind"], amount, facts["balance"], facts["note"])
+    return tuple("" if fact is None else printable(str(fact)) for fact in columns)
 
 
 class _Total:
@@ -54,29 +115,32 @@ def format_table(pages: Pages) -> Iterator[str]:
     yield _row("Account", "Balance", width)
     for page in chain([first], pages):
         width = _width_for(page, width)
-        yield "".join(_row(account.account_number, str(account.balance), width) for account in page)
+        yield "".join(
+            _row(account.account_number, str(account.balance), width, "  closed" if account.closed else "")
+            for account in page
+        )
     yield "-" * (width + 2 + _WIDEST_BALANCE) + "\n"
-    yield _row(_counted(total.count, "account"), str(total.sum), width)
+    yield _row(counted(total.count, "account"), str(total.sum), width)
 
 
 def _width_for(page: Sequence[Account], least: int) -> int:
     return max([least, *(len(account.account_number) for account in page)])
 
 
-def _row(account_number: str, balance: str, width: int) -> str:
-    return f"{account_number:<{width}}  {balance:>{_WIDEST_BALANCE}}\n"
+def _row(account_number: str, balance: str, width: int, mark: str = "") -> str:
+    return f"{account_number:<{width}}  {balance:>{_WIDEST_BALANCE}}{mark}\n"
 
 
 def format_tsv(pages: Pages) -> Iterator[str]:
-    """Format accounts for programs such as ``awk``: one line for each, with its number, a tab and its balance."""
+    """Format accounts for programs such as ``awk``: one line for each, with tabs between number, balance and status."""
     for page in pages:
-        yield "".join(f"{account.account_number}\t{account.balance}\n" for account in page)
+        yield "".join(f"{account.account_number}\t{account.balance}\t{status(account)}\n" for account in page)
 
 
 def format_json(pages: Pages) -> Iterator[str]:
-    """Format accounts as ``{"accounts": [...], "count": 2, "total": "2000.00"}``, with one line for each account.
+    """Format accounts as ``{"accounts": [...], "count": 2, "total": 2000.00}``, with one line for each account.
 
-    The total is a string, because it may have more digits than a double holds.
+    The total is exact. It may have more digits than a double holds.
     """
     total = _Total()
     yield '{"accounts":['
@@ -84,40 +148,11 @@ def format_json(pages: Pages) -> Iterator[str]:
     for page in total.counting(pages):
         yield separator + ",\n".join(encode_account(account).decode() for account in page)
         separator = ",\n"
-    yield f'\n],"count":{total.count},"total":"{total.sum}"}}\n'
+    yield f'\n],"count":{total.count},"total":{total.sum}}}\n'
 
 
-def audit_report(accounts: int, entries: int, wrong: Sequence[AuditedAccount]) -> Iterator[str]:
-    """Format an audit for people: one line for each account with a wrong balance, then the totals."""
-    yield from map(_finding, wrong)
-    verdict = f"{_counted(len(wrong), 'account')} failed" if wrong else "every balance matches its journal"
-    yield f"Read {_counted(accounts, 'account')} and {_counted(entries, 'journal entry')}: {verdict}.\n"
-
-
-def _finding(account: AuditedAccount) -> str:
-    entries = _counted(account.entries, "journal entry")
-    number = printable(account.account_number)  # a damaged store may hold any text
-    if account.balance is None:
-        return f"Account {number} does not exist, but has {entries}.\n"
-    if account.balance == account.expected:
-        comparison = "which matches the amounts in its journal"
-    else:
-        comparison = f"but its opening balance and {entries} add up to {account.expected}"
-    at = account.first_mismatch
-    where = "" if at is None else f" The first journal entry with a wrong balance is {at}."
-    return f"Account {number}: its balance is {account.balance}, {comparison}.{where}\n"
-
-
-def _counted(number: int, noun: str) -> str:
+def counted(number: int, noun: str) -> str:
+    """Return a number with a noun in the singular or plural."""
     if number == 1:
         return f"1 {noun}"
     return f"{number} {noun.removesuffix('y')}ies" if noun.endswith("y") else f"{number} {noun}s"
-
-
-def audit_document(accounts: int, entries: int, wrong: Iterable[AuditedAccount]) -> Iterator[str]:
-    """Format an audit as ``{"accounts": 2, "entries": 5, "wrong": [...]}``.
-
-    The expected balance is a string, because in a damaged journal it may have more digits than a double holds.
-    """
-    found = [{**account._asdict(), "expected": str(account.expected)} for account in wrong]
-    yield printable(encode({"accounts": accounts, "entries": entries, "wrong": found}).decode()) + "\n"

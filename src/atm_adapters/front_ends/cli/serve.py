@@ -7,7 +7,9 @@ from typing import Annotated
 import typer
 
 from atm_adapters.bootstrap import default_store_url, store_kind
-from atm_adapters.front_ends.cli.app import SERVERS, StoreUrl, app, errors_reported, fail
+from atm_adapters.front_ends.cli.app import SERVERS, app
+from atm_adapters.front_ends.cli.options import StoreUrl
+from atm_adapters.front_ends.cli.output import fail
 
 
 class LogLevel(StrEnum):
@@ -77,33 +79,32 @@ def serve(
     from atm_adapters.front_ends.http.cross_site import normalize_origin
     from atm_adapters.front_ends.http.server.run import AddressUnavailable, run
 
-    with errors_reported():
-        url = default_store_url() if store is None else store
-        if store_kind(url) == "memory" and workers > 1:
-            raise typer.BadParameter(
-                "memory: belongs to one process, so every worker would have its own accounts. "
-                "Use one worker, or a store that processes can share.",
-                param_hint="--workers",
-            )
-        if _is_address_of(url, host, port):
-            raise typer.BadParameter("a server cannot be its own store.", param_hint="--store")
-        try:
-            allowed_origins = [normalize_origin(origin) for origin in allow_origin]
-        except ValueError as error:
-            raise typer.BadParameter(str(error), param_hint="--allow-origin") from None
-        try:
-            run(
-                url,
-                host=host,
-                port=port,
-                workers=workers,
-                log_level=log_level.value,
-                log_format=log_format.value,
-                allowed_hosts=allow_host,
-                allowed_origins=allowed_origins,
-            )
-        except AddressUnavailable as error:
-            fail(str(error), 1)
+    url = default_store_url() if store is None else store
+    if store_kind(url) == "memory" and workers > 1:
+        raise typer.BadParameter(
+            "memory: belongs to one process, so every worker would have its own accounts. "
+            "Use one worker, or a store that processes can share.",
+            param_hint="--workers",
+        )
+    if _is_address_of(url, host, port):
+        raise typer.BadParameter("a server cannot be its own store.", param_hint="--store")
+    try:
+        allowed_origins = [normalize_origin(origin) for origin in allow_origin]
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--allow-origin") from None
+    try:
+        run(
+            url,
+            host=host,
+            port=port,
+            workers=workers,
+            log_level=log_level.value,
+            log_format=log_format.value,
+            allowed_hosts=allow_host,
+            allowed_origins=allowed_origins,
+        )
+    except AddressUnavailable as error:
+        fail(str(error), 1, "address-unavailable")
 
 
 def _is_address_of(url: str, host: str, port: int) -> bool:

@@ -1,12 +1,14 @@
 """Commands for whole stores: list the accounts, verify the journal."""
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Annotated
 
 import typer
 
-from atm_adapters.front_ends.cli.app import STORES, StoreUrl, app, echo_all, fail_unable, opened
+from atm_adapters.front_ends.cli.app import STORES, app, fail_unable, opened
+from atm_adapters.front_ends.cli.options import StoreUrl
+from atm_adapters.front_ends.cli.output import echo_all, echo_in_pager
 from atm_core import AuditedAccount
 from atm_core.ports import AuditableStore, ListableStore
 
@@ -15,13 +17,14 @@ from atm_core.ports import AuditableStore, ListableStore
 def accounts(
     store: StoreUrl = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help='Print {"accounts": [...], "count": ..., "total": "..."}.')
+        bool,
+        typer.Option("--json", help='Print {"accounts": [...], "count": ..., "total": ...}. Errors are JSON, too.'),
     ] = False,
 ) -> None:
     """List all accounts with their balances, and the total.
 
-    In a terminal, print a table, in a pager if it is long. Otherwise print one line for each account, with its
-    number, a tab and its balance.
+    In a terminal, print a table, in a pager if it is long. Otherwise print one line for each account, with tabs between
+    its number, its balance, and open or closed.
 
     Example: `atm accounts`
     """
@@ -34,7 +37,7 @@ def accounts(
         if as_json:
             echo_all(format_json(pages))
         elif sys.stdout.isatty():
-            _echo_with_pager(format_table(pages))
+            echo_in_pager(format_table(pages))
         else:
             echo_all(format_tsv(pages))
 
@@ -43,16 +46,19 @@ def accounts(
 def verify(
     store: StoreUrl = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help='Print {"accounts": ..., "entries": ..., "wrong": [...]}.')
+        bool,
+        typer.Option("--json", help='Print {"accounts": ..., "entries": ..., "wrong": [...]}. Errors are JSON, too.'),
     ] = False,
 ) -> None:
-    """Check that every balance matches its journal. Exit with 1 if one does not.
+    """Check that every account matches its journal. Exit with 1 if one does not.
 
-    The command changes nothing, and other programs may use the accounts during the check.
+    The check replays all entries. It finds wrong balances and limits, missing, moved and changed entries, entries
+    without an account, and keys that occur twice. It changes nothing, and other programs may use the accounts during
+    the check.
 
     Example: `atm verify`
     """
-    from atm_adapters.front_ends.cli.listing import audit_document, audit_report
+    from atm_adapters.front_ends.cli.findings import audit_document, audit_report
     from atm_adapters.wire.error_responses import FAILED
 
     with opened(store, must_exist=True) as auditable:
@@ -65,7 +71,7 @@ def verify(
         count = entries = 0
         wrong: list[AuditedAccount] = []
         for account in _with_progress_bar(auditable.audit(), auditable.count_accounts()):
-            count += account.balance is not None
+            count += account.account is not None
             entries += account.entries
             if not account.is_consistent:
                 wrong.append(account)
@@ -73,23 +79,6 @@ def verify(
     echo_all((audit_document if as_json else audit_report)(count, entries, wrong))
     if wrong:
         raise typer.Exit(FAILED)
-
-
-def _echo_with_pager(texts: Iterator[str]) -> None:
-    """Print texts that fit on the screen. Show longer ones in the user's pager."""
-    from itertools import chain
-    from shutil import get_terminal_size
-
-    height = get_terminal_size().lines
-    begun = ""
-    for text in texts:
-        begun += text
-        if begun.count("\n") >= height:
-            from click import echo_via_pager
-
-            echo_via_pager(chain([begun], texts))
-            return
-    echo_all([begun])
 
 
 def _with_progress_bar(audits: Iterable[AuditedAccount], total: int) -> Iterable[AuditedAccount]:

@@ -1,5 +1,6 @@
 """Ctrl-C and SIGTERM during the commands that change an account."""
 
+import json
 import re
 import signal
 import socket
@@ -37,6 +38,7 @@ app(arguments)
 
 def signalled(atm: Atm, number: int, event: str, function: str, command: str) -> tuple[int, str, str]:
     """Run a command that gets the signal at this event, and return its exit code, output and errors."""
+    atm("balance", "0", "--store", "a.db")  # creates the file, so that the command executes no opening of its own
     done = subprocess.run(  # noqa: S603 - our own program
         [sys.executable, "-c", SIGNALLED, str(number), event, function, *command.split()],
         capture_output=True,
@@ -51,18 +53,14 @@ def signalled(atm: Atm, number: int, event: str, function: str, command: str) ->
 @SIGNALS
 @pytest.mark.parametrize(
     ("event", "function", "balance"),
-    [
-        ("call", "execute_batch", "1000.00\n"),
-        ("return", "_write", "1000.00\n"),
-        ("return", "execute_batch", "1005.00\n"),
-    ],
+    [("call", "execute_batch", "1000.00\n"), ("return", "_write", "1000.00\n"), ("return", "execute", "1005.00\n")],
     ids=["before the change", "during it", "after the commit"],
 )
 def test_interrupted_deposit_names_the_key_that_settles_it(
     atm: Atm, number: int, event: str, function: str, balance: str
 ) -> None:
     code, output, error = signalled(atm, number, event, function, "deposit 0 5 --store a.db")
-    assert (code, output) == (4, "")
+    assert (code, output) == (5, "")
     assert NOT_KNOWN in error
     (key,) = re.findall(r"with the idempotency key '([0-9a-f]{32})'", error)
     assert atm("balance", "0", "--store", "a.db")[1] == balance
@@ -72,22 +70,30 @@ def test_interrupted_deposit_names_the_key_that_settles_it(
 
 @SIGNALS
 def test_interrupted_withdrawal_names_the_given_key(atm: Atm, number: int) -> None:
-    code, output, error = signalled(atm, number, "return", "execute_batch", "withdraw 0 5 --key rent --store a.db")
-    assert (code, output) == (4, "")
+    code, output, error = signalled(atm, number, "return", "execute", "withdraw 0 5 --key rent --json --store a.db")
+    assert (code, output) == (5, "")
     assert "with the idempotency key 'rent'" in error
+    assert json.loads(error)["error"]["key"] == "rent"
     assert atm("withdraw", "0", "5", "--key", "rent", "--store", "a.db")[1] == "995.00\n"
 
 
 @SIGNALS
-def test_interrupted_opening_says_how_to_settle_it(atm: Atm, number: int) -> None:
-    code, output, error = signalled(atm, number, "return", "add", "open 42 --store a.db")
-    assert (code, output) == (4, "")
-    assert f"{NOT_KNOWN} the account was opened. Read its balance." in error
-    assert atm("balance", "42", "--store", "a.db") == (0, "0.00\n", "")
+@pytest.mark.parametrize("command", ["open 42", "limits 0 --overdraft-limit 1 --withdrawal-limit 1"])
+def test_every_interrupted_change_can_be_repeated(atm: Atm, number: int, command: str) -> None:
+    code, output, error = signalled(atm, number, "return", "execute", f"{command} --store a.db --json")
+    assert (code, output) == (5, "")
+    key = json.loads(error)["error"]["key"]
+    assert len(key) == 32
+    first = atm(*command.split(), "--key", key, "--store", "a.db")
+    assert first[0] == 0
+    assert atm(*command.split(), "--key", key, "--store", "a.db") == first
+    account_number = command.split()[1]
+    changes = 2 if account_number == "0" else 1
+    assert len(atm("history", account_number, "--store", "a.db")[1].splitlines()) == changes
 
 
 @SIGNALS
-@pytest.mark.parametrize(("event", "function"), [("call", "_print"), ("return", "echo"), ("call", "close")])
+@pytest.mark.parametrize(("event", "function"), [("call", "_print_balance"), ("return", "echo"), ("call", "close")])
 def test_signal_after_the_answer_does_not_hide_it(atm: Atm, number: int, event: str, function: str) -> None:
     done = signalled(atm, number, event, function, "deposit 0 5 --store a.db")
     assert done == (0, "1005.00\n", "")
@@ -141,7 +147,7 @@ def test_deposit_that_waits_for_postgresql_can_be_interrupted(atm: Atm, postgres
                     until(lambda: observer.execute(waiters).fetchone() is not None)
                 command.send_signal(number)
                 output, error = command.communicate(timeout=30)
-        assert (command.returncode, output) == (4, "")
+        assert (command.returncode, output) == (5, "")
         assert NOT_KNOWN in error
         (key,) = re.findall(r"with the idempotency key '([0-9a-f]{32})'", error)
         assert atm("deposit", "0", "5", "--key", key, "--store", url)[1] == "1005.00\n"

@@ -1,66 +1,46 @@
 """The commands for whole stores: ``atm accounts`` and ``atm verify``."""
 
 import json
-import os
-import pty
 import shutil
 import sqlite3
-import subprocess
 import tracemalloc
-from collections.abc import Callable
-from contextlib import closing, suppress
+from collections.abc import Iterator
+from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 
 import psycopg
-import pytest
 from support.cli import Atm
 from support.postgres import Postgres, fresh_schema
-from support.server import ATM, running_server
+from support.server import running_server
 
 from atm_adapters.bootstrap import open_store
 from atm_adapters.front_ends.cli.listing import format_json, iter_pages
-from atm_core import deposit, open_account
-from atm_core.ports import ListableStore
-
-
-@pytest.fixture
-def in_terminal(atm: Atm) -> Callable[..., str]:
-    """Return a function that runs a command in a terminal of ten lines, and returns the text shown there."""
-
-    def run(*arguments: str) -> str:
-        keyboard, terminal = pty.openpty()
-        with (
-            open(keyboard, "rb", buffering=0) as screen,  # noqa: PTH123 - a file descriptor
-            subprocess.Popen(  # noqa: S603 - our own command
-                [ATM, *arguments],
-                stdin=terminal,
-                stdout=terminal,
-                stderr=terminal,
-                env={**atm.environment, "LINES": "10", "TERM": "xterm", "PAGER": "sed s/^/paged:/"},
-                cwd=atm.folder,
-            ),
-        ):
-            os.close(terminal)
-            shown = b""
-            with suppress(OSError):  # Linux reports a closed terminal as an error
-                while piece := screen.read(4096):
-                    shown += piece
-        return shown.decode().replace("\r\n", "\n")
-
-    return run
+from atm_core import Opening, deposit, open_account, withdraw
+from atm_core.ports import BatchRepository, ListableStore
 
 
 def test_accounts_are_tab_separated_in_a_pipe(atm: Atm) -> None:
     atm("withdraw", "1", "1000.50")
     atm("open", "overdrawn", "--balance", "-9999999999999.99")
-    assert atm("accounts") == (0, "0\t1000.00\n1\t-0.50\noverdrawn\t-9999999999999.99\n", "")
-    assert atm("accounts", "--store", "memory:") == (0, "0\t1000.00\n1\t1000.00\n", "")
+    assert atm("accounts") == (0, "0\t1000.00\topen\n1\t-0.50\topen\noverdrawn\t-9999999999999.99\topen\n", "")
+    assert atm("accounts", "--store", "memory:") == (0, "0\t1000.00\topen\n1\t1000.00\topen\n", "")
 
 
-def test_accounts_are_a_table_with_total_in_a_terminal(atm: Atm, in_terminal: Callable[..., str]) -> None:
+def test_closed_account_is_listed_as_closed(atm: Atm) -> None:
+    atm("open", "42")
+    atm("close", "42")
+    assert atm("accounts")[1].splitlines()[2] == "42\t0.00\tclosed"
+    assert "42                             0.00  closed\n" in atm.in_terminal("accounts")
+    closed = {
+        account["account_number"]: account["closed"] for account in json.loads(atm("accounts", "--json")[1])["accounts"]
+    }
+    assert closed == {"0": False, "1": False, "42": True}
+
+
+def test_accounts_are_a_table_with_total_in_a_terminal(atm: Atm) -> None:
     atm("withdraw", "1", "1000.50")
-    assert in_terminal("accounts") == (
+    assert atm.in_terminal("accounts") == (
         "Account                     Balance\n"
         "0                           1000.00\n"
         "1                             -0.50\n"
@@ -69,33 +49,32 @@ def test_accounts_are_a_table_with_total_in_a_terminal(atm: Atm, in_terminal: Ca
     )
 
 
-def test_long_table_is_shown_in_the_pager(atm: Atm, in_terminal: Callable[..., str]) -> None:
-    with closing(open_store(str(atm.folder / "many.db"))) as accounts:
+def test_long_table_is_shown_in_the_pager(atm: Atm) -> None:
+    with open_store(str(atm.folder / "many.db")) as accounts:
         for number in range(2, 8):
             open_account(accounts, str(number))
-    shown = in_terminal("accounts", "--store", "many.db").splitlines()
+    shown = atm.in_terminal("accounts", "--store", "many.db").splitlines()
     assert shown[:2] == ["paged:Account                     Balance", "paged:0                           1000.00"]
     assert "paged:8 accounts                  2000.00" in shown
 
 
 def test_total_in_json_is_exact(atm: Atm) -> None:
     """The total has more digits than a double holds."""
-    with closing(open_store(str(atm.folder / "rich.db"))) as accounts:
+    with open_store(str(atm.folder / "rich.db")) as accounts:
         for number in range(2, 1200):
             open_account(accounts, str(number), "9999999999999.99")
     code, output, _ = atm("accounts", "--store", "rich.db", "--json")
     document = json.loads(output, parse_float=Decimal)
-    assert (code, document["count"], document["total"]) == (0, 1200, "11980000000001988.02")
+    assert (code, document["count"], document["total"]) == (0, 1200, Decimal("11980000000001988.02"))
     assert len({account["account_number"] for account in document["accounts"]}) == 1200
-    assert sum(account["balance"] for account in document["accounts"]) == Decimal(document["total"])
+    assert sum(account["balance"] for account in document["accounts"]) == document["total"]
 
 
 def test_memory_for_a_listing_is_bounded(tmp_path: Path) -> None:
-    with closing(open_store(str(tmp_path / "many.db"))) as accounts:
+    with open_store(str(tmp_path / "many.db")) as accounts:
         assert isinstance(accounts, ListableStore)
-        with closing(sqlite3.connect(tmp_path / "many.db")) as connection:
-            connection.executemany("INSERT INTO account VALUES (?, 1, 1)", [(f"{n:06d}",) for n in range(20_000)])
-            connection.commit()
+        assert isinstance(accounts, BatchRepository)
+        accounts.execute_batch([Opening(f"{number:06d}", 1) for number in range(20_000)])
         tracemalloc.start()
         try:
             lines = sum(text.count("\n") for text in format_json(iter_pages(accounts)))
@@ -111,56 +90,83 @@ def test_verify_reads_every_account_and_changes_nothing(atm: Atm) -> None:
     atm("deposit", "0", "100")
     atm("withdraw", "1", "5", "--key", "k")
     before = (atm.folder / "accounts.db").read_bytes()
-    verdict = "Read 2 accounts and 2 journal entries: every balance matches its journal.\n"
+    verdict = "Read 2 accounts and 4 journal entries: every account matches its journal.\n"
     assert atm("verify") == (0, verdict, "")
-    assert atm("verify", "--json") == (0, '{"accounts":2,"entries":2,"wrong":[]}\n', "")
+    assert atm("verify", "--json") == (0, '{"accounts":2,"entries":4,"wrong":[]}\n', "")
     assert (atm.folder / "accounts.db").read_bytes() == before
 
 
-# Each statement damages another account. All were opened with 0.00, then received 1.00 and 2.00.
-DAMAGE = """
-UPDATE journal SET amount = 101         WHERE account_number = 'amount' AND amount = 100;
-UPDATE account SET balance = 301        WHERE account_number = 'balance';
-UPDATE account SET opening = -1         WHERE account_number = 'opening';
-DELETE FROM journal                     WHERE account_number = 'first' AND amount = 100;
-DELETE FROM journal                     WHERE account_number = 'last' AND amount = 200;
-UPDATE journal SET balance = 299        WHERE account_number = 'recorded' AND amount = 200;
-UPDATE journal SET account_number = '9' WHERE account_number = 'elsewhere' AND amount = 200
-"""
+# The name of each account is the damage to it. All have the same journal: an opening with 0.00, a deposit of 1.00
+# under the key "a", a withdrawal of 1.00, and a deposit of 2.00 under the key "b".
+DAMAGE = {
+    "entry amount": "UPDATE entry SET amount = 201 WHERE entry = 4",
+    "entry balance": "UPDATE entry SET balance = 1 WHERE entry = 3",
+    "balance": "UPDATE account SET balance = 201",
+    "overdraft limit": "UPDATE account SET overdraft_limit = 500",
+    "withdrawal limit": "UPDATE account SET withdrawal_limit = 0",
+    "closed": "UPDATE account SET closed = TRUE",
+    "deleted opening": "DELETE FROM entry WHERE entry = 1",
+    "deleted deposit": "DELETE FROM entry WHERE entry = 2",
+    "deleted pair": "DELETE FROM entry WHERE entry IN (2, 3)",
+    "deleted last": "DELETE FROM entry WHERE entry = 4",
+    "deleted account": "DELETE FROM account",
+    "deleted journal": "DELETE FROM entry",
+    "repeated key": "UPDATE entry SET key = 'a' WHERE entry = 4",
+    "unknown kind": "UPDATE entry SET kind = 'gift' WHERE entry = 4",
+}
 FINDINGS = """\
-Account 9 does not exist, but has 1 journal entry.
-Account amount: its balance is 3.00, but its opening balance and 2 journal entries add up to 3.01. \
-The first journal entry with a wrong balance is {amount}.
-Account balance: its balance is 3.01, but its opening balance and 2 journal entries add up to 3.00.
-Account elsewhere: its balance is 3.00, but its opening balance and 1 journal entry add up to 1.00.
-Account first: its balance is 3.00, but its opening balance and 1 journal entry add up to 2.00. \
-The first journal entry with a wrong balance is {first}.
-Account last: its balance is 3.00, but its opening balance and 1 journal entry add up to 1.00.
-Account opening: its balance is 3.00, but its opening balance and 2 journal entries add up to 2.99. \
-The first journal entry with a wrong balance is {opening}.
-Account recorded: its balance is 3.00, which matches the amounts in its journal. \
-The first journal entry with a wrong balance is {recorded}.
-Read 10 accounts and 14 journal entries: 8 accounts failed.
+Account balance: Its balance is 2.01, but its journal leads to 2.00.
+Account closed: Its status is closed, but its journal leads to open.
+Account deleted-account: It does not exist, or its row is damaged. It has 4 journal entries.
+Account deleted-deposit: Its balance is 2.00, but its journal leads to 1.00. \
+Its last entry is 4, but its journal leads to 3. Entry 3 is the first that does not follow from those before it.
+Account deleted-journal: Its journal has no valid opening.
+Account deleted-last: Its balance is 2.00, but its journal leads to 0.00. \
+Its last entry is 4, but its journal leads to 3.
+Account deleted-opening: Its journal has no valid opening. \
+Entry 2 is the first that does not follow from those before it.
+Account deleted-pair: Its last entry is 4, but its journal leads to 2. \
+Entry 4 is the first that does not follow from those before it.
+Account entry-amount: Its balance is 2.00, but its journal leads to 2.01. \
+Entry 4 is the first that does not follow from those before it.
+Account entry-balance: Entry 3 is the first that does not follow from those before it.
+Account overdraft-limit: Its overdraft limit is 5.00, but its journal leads to unlimited.
+Account repeated-key: Entry 4 is the first that does not follow from those before it.
+Account unknown-kind: Its balance is 2.00, but its journal leads to 0.00. \
+Its last entry is 4, but its journal leads to 3. Entry 4 is the first that does not follow from those before it.
+Account withdrawal-limit: Its withdrawal limit is 0.00, but its journal leads to unlimited.
+Read 16 accounts and 53 journal entries: 14 accounts failed.
 """
 
 
 def _fill(url: str) -> None:
-    with closing(open_store(url)) as accounts:
-        for number in ("amount", "balance", "elsewhere", "first", "good", "last", "opening", "recorded"):
+    with open_store(url) as accounts:
+        for number in ("good", *map(_number, DAMAGE)):
             open_account(accounts, number)
-            deposit(accounts, number, 1)
-            deposit(accounts, number, 2)
+            deposit(accounts, number, 1, "a")
+            withdraw(accounts, number, 1)
+            deposit(accounts, number, 2, "b")
+
+
+def _number(damage: str) -> str:
+    return damage.replace(" ", "-")
+
+
+def _statements() -> Iterator[str]:
+    """Yield the statements, each limited to its account. Without the index, a key can occur twice."""
+    yield "DROP INDEX entry_key"
+    for damage, statement in DAMAGE.items():
+        condition = "AND" if "WHERE" in statement else "WHERE"
+        yield f"{statement} {condition} account_number = '{_number(damage)}'"
 
 
 def test_verify_finds_every_damage_in_sqlite(atm: Atm) -> None:
     _fill(str(atm.folder / "sound.db"))
     shutil.copy(atm.folder / "sound.db", atm.folder / "damaged.db")
     with closing(sqlite3.connect(atm.folder / "damaged.db")) as connection:
-        connection.executescript(DAMAGE)
+        connection.executescript(";".join(_statements()))
     assert atm("verify", "--store", "sound.db")[0] == 0
-    # Entry numbers count through the whole file: two for each account, in the order above.
-    findings = FINDINGS.format(amount=1, first=8, opening=13, recorded=16)
-    assert atm("verify", "--store", "damaged.db") == (1, findings, "")
+    assert atm("verify", "--store", "damaged.db") == (1, FINDINGS, "")
 
 
 def test_verify_finds_every_damage_in_postgresql(atm: Atm, postgres: Postgres) -> None:
@@ -168,28 +174,40 @@ def test_verify_finds_every_damage_in_postgresql(atm: Atm, postgres: Postgres) -
         _fill(url)
         assert atm("verify", "--store", url)[0] == 0
         with psycopg.connect(url) as connection:
-            for statement in DAMAGE.split(";"):
+            for statement in _statements():
                 connection.execute(statement.encode())
-        findings = FINDINGS.format(amount=1, first=2, opening=1, recorded=2)
-        assert atm("verify", "--store", url) == (1, findings, "")
+        assert atm("verify", "--store", url) == (1, FINDINGS, "")
 
 
 def test_verify_reports_damage_in_json(atm: Atm) -> None:
     _fill(str(atm.folder / "damaged.db"))
     with closing(sqlite3.connect(atm.folder / "damaged.db")) as connection:
-        connection.executescript("UPDATE journal SET account_number = '9' WHERE entry = 1")
+        connection.executescript(
+            "UPDATE account SET overdraft_limit = 500 WHERE account_number = 'good';"
+            "UPDATE entry SET account_number = '9' WHERE account_number = 'balance' AND entry = 4"
+        )
     code, output, _ = atm("verify", "--store", "damaged.db", "--json")
-    assert (code, json.loads(output, parse_float=str)) == (
-        1,
+    found = json.loads(output, parse_float=str)
+    assert (code, found["accounts"], found["entries"]) == (1, 17, 62)
+    unlimited = {"available": None, "overdraft_limit": None, "withdrawal_limit": None, "closed": False}
+    good = {"account_number": "good", "balance": "2.00", **unlimited, "entry": 4}
+    assert found["wrong"] == [
+        {"account_number": "9", "account": None, "expected": None, "entries": 1, "first_mismatch": 4},
         {
-            "accounts": 10,
-            "entries": 16,
-            "wrong": [
-                {"account_number": "9", "balance": None, "expected": "1.00", "entries": 1, "first_mismatch": None},
-                {"account_number": "amount", "balance": "3.00", "expected": "2.00", "entries": 1, "first_mismatch": 2},
-            ],
+            "account_number": "balance",
+            "account": {**good, "account_number": "balance"},
+            "expected": {**good, "account_number": "balance", "balance": "0.00", "entry": 3},
+            "entries": 3,
+            "first_mismatch": None,
         },
-    )
+        {
+            "account_number": "good",
+            "account": {**good, "available": "7.00", "overdraft_limit": "5.00"},
+            "expected": good,
+            "entries": 4,
+            "first_mismatch": None,
+        },
+    ]
 
 
 def test_corrupt_sqlite_file_is_unavailable(atm: Atm) -> None:
@@ -198,7 +216,7 @@ def test_corrupt_sqlite_file_is_unavailable(atm: Atm) -> None:
     (atm.folder / "overwritten.db").write_bytes(sound[:2048] + b"x" * 1024 + sound[3072:])
     shutil.copy(atm.folder / "sound.db", atm.folder / "without_index.db")
     with closing(sqlite3.connect(atm.folder / "without_index.db")) as connection:  # without it, keys are not unique
-        connection.executescript("PRAGMA writable_schema = ON; DELETE FROM sqlite_schema WHERE name = 'journal_key'")
+        connection.executescript("PRAGMA writable_schema = ON; DELETE FROM sqlite_schema WHERE name = 'entry_key'")
     for name in ("overwritten.db", "without_index.db"):
         code, output, message = atm("verify", "--store", name)
         assert (code, output) == (4, "")
@@ -226,9 +244,9 @@ def test_verify_creates_no_file(atm: Atm) -> None:
     assert not (atm.folder / "typo.db").exists()
 
 
-def test_verify_shows_progress_in_a_terminal(atm: Atm, in_terminal: Callable[..., str]) -> None:
+def test_verify_shows_progress_in_a_terminal(atm: Atm) -> None:
     assert atm("balance", "0", "--store", "accounts.db")[0] == 0  # creates the file
-    shown = in_terminal("verify", "--store", str(atm.folder / "accounts.db"))
+    shown = atm.in_terminal("verify", "--store", str(atm.folder / "accounts.db"))
     assert "Verifying" in shown
     assert "100%" in shown
-    assert shown.endswith("Read 2 accounts and 0 journal entries: every balance matches its journal.\n")
+    assert shown.endswith("Read 2 accounts and 2 journal entries: every account matches its journal.\n")

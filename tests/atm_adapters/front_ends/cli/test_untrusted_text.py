@@ -38,7 +38,7 @@ def problem(status: int, code: str, **members: str) -> bytes:
 def test_answer_of_a_server_is_printed_escaped(atm: Atm, answer: bytes, shown: str) -> None:
     with canned_server([answer]) as url:
         code, output, error = atm("balance", "0", "--store", url)
-    assert (output, code in (3, 4)) == ("", True)
+    assert (output, code in (3, 4, 5)) == ("", True)
     assert error.removesuffix("\n").isprintable()
     assert shown in error
 
@@ -46,13 +46,35 @@ def test_answer_of_a_server_is_printed_escaped(atm: Atm, answer: bytes, shown: s
 def test_account_numbers_of_a_damaged_store_are_printed_escaped(atm: Atm) -> None:
     assert atm("deposit", "0", "1", "--store", "a.db")[0] == 0
     with closing(sqlite3.connect(atm.folder / "a.db")) as connection:
-        connection.execute("UPDATE journal SET account_number = ?", (HOSTILE,))
+        connection.execute("UPDATE entry SET account_number = ? WHERE account_number = '0'", (HOSTILE,))
         connection.commit()
     code, output, _ = atm("verify", "--store", "a.db")
-    assert (code, output.splitlines()[0]) == (1, f"Account {ESCAPED} does not exist, but has 1 journal entry.")
+    assert (code, output.splitlines()[0]) == (
+        1,
+        f"Account {ESCAPED}: It does not exist, or its row is damaged. It has 2 journal entries. "
+        "Entry 1 is the first that does not follow from those before it.",
+    )
     code, output, _ = atm("verify", "--store", "a.db", "--json")
     assert output.removesuffix("\n").isprintable()
     assert [wrong["account_number"] for wrong in json.loads(output)["wrong"]] == [HOSTILE, "0"]
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_note_is_printed_escaped(atm: Atm, options: list[str]) -> None:
+    assert atm("deposit", "0", "1", "--note", "a\u200bb\ue000c")[0] == 0
+    code, output, _ = atm("history", "0", *options)
+    assert (code, r"a\u200bb\ue000c" in output) == (0, True)
+    assert output.replace("\t", "").replace("\n", "").isprintable()
+
+
+def test_note_of_a_damaged_store_is_not_printed(atm: Atm) -> None:
+    assert atm("deposit", "0", "1", "--note", "a note", "--store", "a.db")[0] == 0
+    with closing(sqlite3.connect(atm.folder / "a.db")) as connection:
+        connection.execute("UPDATE entry SET note = ? WHERE entry = 2", (HOSTILE,))
+        connection.commit()
+    code, output, error = atm("history", "0", "--store", "a.db")
+    assert (code == 0, output) == (False, "")
+    assert error.removesuffix("\n").isprintable()
 
 
 @pytest.mark.parametrize("command", [["accounts"], ["accounts", "--json"], ["balance", "0"], ["verify"]])
@@ -60,7 +82,7 @@ def test_account_numbers_of_a_damaged_store_are_printed_escaped(atm: Atm) -> Non
 def test_damaged_account_is_reported_escaped(atm: Atm, command: list[str], text: bytes) -> None:
     assert atm("balance", "0", "--store", "a.db")[0] == 0
     with closing(sqlite3.connect(atm.folder / "a.db")) as connection:
-        connection.execute("INSERT INTO account VALUES (CAST(? AS TEXT), 1, 2)", (text,))
+        connection.execute("UPDATE account SET account_number = CAST(? AS TEXT) WHERE account_number = '1'", (text,))
         connection.commit()
     _, output, error = atm(*command, "--store", "a.db")
     assert all(line.isprintable() for line in output.split("\n"))

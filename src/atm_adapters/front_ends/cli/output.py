@@ -1,0 +1,104 @@
+"""Printing of results to standard output, and of failures to standard error."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import NoReturn
+
+import typer
+
+from atm_core import AtmError, OutcomeUnknown
+
+
+class CommandFailed(Exception):
+    """A command cannot do what it was called for. ``code`` names the reason for programs, as in ``AtmError``."""
+
+    def __init__(self, message: str, exit_code: int, code: str) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+        self.code = code
+
+
+def fail(message: str, exit_code: int, code: str) -> NoReturn:
+    """End the command.
+
+    :param message: a sentence for people.
+    :param code: for programs.
+    """
+    raise CommandFailed(message, exit_code, code) from None
+
+
+@contextmanager
+def failures_reported(*, as_json: bool, key: str | None) -> Iterator[None]:
+    """Print why the command failed, and exit with its exit code.
+
+    :param as_json: print a JSON object instead of a sentence.
+    :param key: the idempotency key of the command's transaction. JSON names it if the outcome is unknown.
+    """
+    try:
+        yield
+    except CommandFailed as failure:
+        print_failure(str(failure), failure.code, as_json=as_json)
+        raise typer.Exit(failure.exit_code) from None
+    except AtmError as error:
+        from atm_adapters.wire.error_responses import response_for
+
+        hints = () if as_json else getattr(error, "__notes__", ())
+        print_failure(" ".join([str(error), *hints]), error.code, _facts(error, key), as_json=as_json)
+        raise typer.Exit(response_for(error).exit_code) from None
+
+
+def _facts(error: AtmError, key: str | None) -> dict[str, object]:
+    """Return the facts of an error except rejected input, which may be anything, and the key to repeat it with."""
+    from dataclasses import fields
+
+    facts = {field.name: getattr(error, field.name) for field in fields(error) if field.type is not object}  # type: ignore[arg-type]
+    return facts | {"key": key} if isinstance(error, OutcomeUnknown) else facts
+
+
+def print_failure(message: str, code: str, facts: dict[str, object] | None = None, *, as_json: bool) -> None:
+    """Print a failure to standard error: for people, or as ``{"error": {"code": ..., "detail": ...}}``.
+
+    :param message: may contain text from a server or a store, so characters that are not printable are escaped.
+    :param facts: further members of the JSON object. Sums become strings.
+    """
+    from atm_adapters.wire.untrusted_text import printable
+
+    text = f"atm: {message}"
+    if as_json:
+        import json
+
+        error = {"code": code, "detail": message, **(facts or {})}
+        text = json.dumps({"error": error}, default=str, separators=(",", ":"))
+    typer.echo(printable(text), err=True)
+
+
+def echo(result: str) -> None:
+    """Print the result of a command that may have changed an account."""
+    try:
+        typer.echo(result)
+    except OSError as error:  # a full disk or a closed pipe must not hide that the money moved
+        done = ", ".join(" ".join(line.split()) for line in result.splitlines())
+        fail(f"Done ({done}), but the result could not be printed: {error.strerror}.", 1, "output-failed")
+
+
+def echo_all(texts: Iterable[str]) -> None:
+    """Print texts that contain their own line ends."""
+    for text in texts:
+        typer.echo(text, nl=False)
+
+
+def echo_in_pager(texts: Iterator[str]) -> None:
+    """Print texts that fit on the screen. Show longer ones in the user's pager."""
+    from itertools import chain
+    from shutil import get_terminal_size
+
+    height = get_terminal_size().lines
+    begun = ""
+    for text in texts:
+        begun += text
+        if begun.count("\n") >= height:
+            from click import echo_via_pager
+
+            echo_via_pager(chain([begun], texts))
+            return
+    echo_all([begun])
