@@ -76,7 +76,7 @@ class Account:
 
     @property
     def available(self) -> Decimal | None:
-        """What can be withdrawn: never negative, and 0.00 of a closed account. None means unlimited."""
+        """The sum that can be withdrawn, or None if it is unlimited. Never negative, and 0.00 if the account is closed."""
         if self.closed:
             return _ZERO
         if self.overdraft_limit is None:
@@ -116,7 +116,7 @@ class Account:
         return self._with_balance(balance)
 
     def with_limits(self, overdraft_limit: Decimal | None, withdrawal_limit: Decimal | None) -> "Account":
-        """Return the account with these limits. They apply to later withdrawals, whatever the balance is now."""
+        """Return the account with these limits. They apply to later withdrawals, and the balance stays."""
         return self._after_entry(self.balance, overdraft_limit, withdrawal_limit, self.closed)
 
     def close(self) -> "Account":

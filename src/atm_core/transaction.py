@@ -176,7 +176,7 @@ class Withdrawal(Transaction):
 
 @dataclass(frozen=True, slots=True, init=False)
 class LimitChange(Transaction):
-    """Replaces both limits. None means unlimited. They may be lower than what is already used."""
+    """Replaces both limits, each of which may be None (unlimited) or lower than the overdraft that is already used."""
 
     kind = "limit-change"
 

@@ -36,4 +36,4 @@ def test_every_block_is_a_function_of_the_linked_file() -> None:
 
 def test_code_is_short_enough_to_read() -> None:
     lines = [line for _, block in LINK_OR_BLOCK.findall(PAGE.read_text()) for line in block.splitlines()]
-    assert len(lines) < 80
+    assert len(lines) < 90

@@ -1,11 +1,13 @@
 """Conversions between rows and values of the core, shared by SQLite and PostgreSQL. Rows hold sums in cents."""
 
+# ruff: noqa: S608 - all texts that are put into statements are constants
+
 from collections.abc import Iterable
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
-from atm_core import Account, AtmError, Entry
+from atm_core import Account, AtmError, Entry, StoreUnavailable
 from atm_core.audit import JournalRow
 from atm_core.money import MAX_MONEY, from_minor_units, to_minor_units
 from atm_core.transaction import transaction_of
@@ -33,8 +35,6 @@ ORDER BY account_number, entry
 """
 """Selects the rows that :func:`journal_row_from` takes, in the order that the audit needs."""
 
-AccountRow: TypeAlias = tuple[str, int, int | None, int | None, bool | int, int]
-
 
 def account_from(row: tuple[Any, ...]) -> Account:
     """Return the account of a row of :data:`ACCOUNT_COLUMNS`."""
@@ -49,29 +49,19 @@ def account_from(row: tuple[Any, ...]) -> Account:
     )
 
 
-def account_row(account: Account) -> AccountRow:
-    """Return the row of an account, in the order of :data:`ACCOUNT_COLUMNS`."""
-    return (
-        account.account_number,
-        to_minor_units(account.balance),
-        _cents(account.overdraft_limit),
-        _cents(account.withdrawal_limit),
-        account.closed,
-        account.last_entry,
-    )
-
-
 def entry_from(row: tuple[Any, ...]) -> Entry:
     """Return the entry of a row of :data:`ENTRY_COLUMNS`, whose ``recorded_at`` is a datetime or None.
 
-    :raises ValueError: if the row holds no valid entry.
-    :raises AtmError: for the same reason.
+    :raises StoreUnavailable: if the row holds no valid entry.
     """
     number, entry, kind, amount, key, note, balance, overdraft_limit, withdrawal_limit, closed, recorded_at = row
-    account = account_from((number, balance, overdraft_limit, withdrawal_limit, closed, entry))
-    transaction = transaction_of(
-        kind, number, _money(amount), account.overdraft_limit, account.withdrawal_limit, key, note
-    )
+    try:
+        account = account_from((number, balance, overdraft_limit, withdrawal_limit, closed, entry))
+        limits = account.overdraft_limit, account.withdrawal_limit
+        transaction = transaction_of(kind, number, _money(amount), *limits, key, note)
+    except (ValueError, TypeError, ArithmeticError, AtmError) as error:
+        reason = f"it is damaged: entry {entry} of account {number!a} is not valid. See atm verify"
+        raise StoreUnavailable("of this call", reason) from error
     return Entry(transaction, account, recorded_at)
 
 
