@@ -95,7 +95,8 @@ def test_advice_of_an_unknown_outcome_is_sent() -> None:
 
 @every_error
 def test_errors_member_points_at_the_wrong_part(error: AtmError) -> None:
-    pointer = {"invalid-amount": "#/amount", "invalid-body": "#/amount", "invalid-note": "#/note"}.get(error.code)
+    amount = f"#/{getattr(error, 'parameter', None)}"
+    pointer = {"invalid-amount": amount, "invalid-body": "#/amount", "invalid-note": "#/note"}.get(error.code)
     errors = [{"pointer": pointer, "detail": str(error)}] if pointer else None
     assert problem_document(error).get("errors") == errors
 

@@ -155,7 +155,7 @@ def test_complete_entries_have_key_and_limits(client: httpx.Client, number: str)
         ("before=" + "9" * 5000, "must be a whole number"),
         ("after=-1", "must be a whole number from 0 to"),
         ("after=9007199254740992", "must be a whole number"),
-        ("before=1&after=1", "The page's before 1 excludes after: use one of them."),
+        ("before=1&after=1", "The page's before 1 cannot be combined with after: use one of them."),
     ],
     ids=lambda text: text[:30],
 )
