@@ -76,7 +76,7 @@ class Account:
 
     @property
     def available(self) -> Decimal | None:
-        """The sum that can be withdrawn, or None if it is unlimited. Never negative, and 0.00 if the account is closed."""
+        """The sum that can be withdrawn, or None if it is unlimited. It is 0.00 for a closed account."""
         if self.closed:
             return _ZERO
         if self.overdraft_limit is None:
