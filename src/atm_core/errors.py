@@ -81,7 +81,8 @@ class InvalidPage(AtmError):
     reason: str
 
     def __str__(self) -> str:
-        return f"The page's {self.parameter}{_quoted(self.value)} {self.reason}."
+        value = _quoted(self.value).strip()
+        return f"The argument {self.parameter}{f' ({value})' if value else ''} {self.reason}."
 
 
 class AccountNotFound(AtmError):
@@ -133,7 +134,7 @@ class BalanceNotZero(AtmError):
 
     def __str__(self) -> str:
         return (
-            f"Account {self.account_number} has a balance of {self.balance:,}. "
+            f"Account {self.account_number} has a balance of {self.balance}. "
             "Only an account with a balance of zero can be closed. Nothing was changed."
         )
 
@@ -149,9 +150,7 @@ class InsufficientFunds(AtmError):
     available: Decimal
 
     def __str__(self) -> str:
-        return (
-            f"At most {self.available:,} can be withdrawn from account {self.account_number} now. Nothing was changed."
-        )
+        return f"At most {self.available} can be withdrawn from account {self.account_number} now. Nothing was changed."
 
 
 class WithdrawalLimitExceeded(AtmError):
@@ -162,9 +161,7 @@ class WithdrawalLimitExceeded(AtmError):
     limit: Decimal
 
     def __str__(self) -> str:
-        return (
-            f"One withdrawal from account {self.account_number} can take at most {self.limit:,}. Nothing was changed."
-        )
+        return f"One withdrawal from account {self.account_number} can take at most {self.limit}. Nothing was changed."
 
 
 class BalanceOutOfRange(AtmError):

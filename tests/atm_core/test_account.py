@@ -227,11 +227,11 @@ def test_decimal_context_changes_no_rule() -> None:
     with decimal.localcontext(decimal.Context(prec=1, traps=[decimal.Inexact, decimal.Rounded], Emax=1, Emin=0)):
         assert str(account.available) == "1334.81"
         assert str(account.withdraw("1334.81").balance) == "-100.25"
-        with pytest.raises(InsufficientFunds, match=r"1,334\.81"):
+        with pytest.raises(InsufficientFunds, match=r"1334\.81"):
             account.withdraw("1334.82")
-        with pytest.raises(WithdrawalLimitExceeded, match=r"9,999,999\.00"):
+        with pytest.raises(WithdrawalLimitExceeded, match=r"9999999\.00"):
             account.withdraw("9999999.01")
-        with pytest.raises(BalanceNotZero, match=r"1,234\.56"):
+        with pytest.raises(BalanceNotZero, match=r"1234\.56"):
             account.close()
 
 

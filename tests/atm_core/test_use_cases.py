@@ -126,7 +126,7 @@ def test_invalid_page_is_refused_with_the_reason(page: dict[str, Any]) -> None:
 def test_huge_page_number_is_refused_with_a_short_message() -> None:
     with pytest.raises(InvalidPage) as refusal:
         read_history(ACCOUNTS, "0", before=10**5000)
-    assert str(refusal.value) == "The page's before must be a whole number from 1 to 9,007,199,254,740,991."
+    assert str(refusal.value) == "The argument before must be a whole number from 1 to 9,007,199,254,740,991."
 
 
 @pytest.mark.parametrize(

@@ -249,6 +249,9 @@ class PostgresAccountRepository(BatchRepository):
         def fill(connection: Connection) -> None:
             _execute_in_transaction(connection, [Opening.of(account) for account in initial_accounts], uuid4())
 
+        encoding = connection.info.parameter_status("server_encoding")
+        if encoding != "UTF8":  # it lacks characters of notes, and one such note would fail the whole batch
+            raise StoreUnavailable(self._name, f"its encoding is {encoding}; create the database with ENCODING 'UTF8'")
         with self._session.limited(connection, self._retry_timeout):
             must_upgrade = is_outdated(connection)
         if must_upgrade:

@@ -365,3 +365,13 @@ def test_server_stops_in_time_despite_a_hanging_commit(
         assert answer.result().json()["type"] == "urn:mini-atm:error:outcome-unknown"
         assert "Traceback" not in server.log.read_text()
         toggle_missing_standby()
+
+
+def test_database_without_utf_8_is_refused(postgres: Postgres) -> None:
+    with psycopg.connect(postgres.url, autocommit=True) as admin:
+        admin.execute("CREATE DATABASE latin ENCODING 'LATIN1' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'")
+        try:
+            with pytest.raises(StoreUnavailable, match="its encoding is LATIN1; create the database with ENCODING"):
+                open_store(postgres.url.removesuffix("/postgres") + "/latin")
+        finally:
+            admin.execute("DROP DATABASE latin")

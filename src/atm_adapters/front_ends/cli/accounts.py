@@ -81,7 +81,7 @@ def withdraw(
 def show(account_number: AccountNumber, store: StoreUrl = None, as_json: AsJson = False) -> None:
     """Print everything about an account.
 
-    The available amount is what can be withdrawn now.
+    The available amount is what can be withdrawn now in all.
 
     Example: `atm show 0`
     """
@@ -104,7 +104,8 @@ def history(
     """Print the history of an account, the newest entry first.
 
     In a terminal, print a table, in a pager if it is long. Otherwise print one line for each entry, with tabs between
-    its number, time, kind, amount, balance and note. The amount of a withdrawal is negative.
+    its number, time, kind, amount, balance and note. The amount of a withdrawal is negative. If the entry set limits,
+    they stand before the note.
 
     Example: `atm history 0 --limit 10`
     """

@@ -7,7 +7,7 @@ thousands separators, because users copy them into commands, which do not accept
 from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 from itertools import chain
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from atm_adapters.wire.exact_json import encode_account, encode_page, entry_members
 from atm_adapters.wire.untrusted_text import printable
@@ -78,8 +78,17 @@ def _history_columns(entry: Entry) -> tuple[str, ...]:
     if amount is not None and isinstance(entry.transaction, Withdrawal):
         amount = amount.copy_negate()
     facts = entry_members(entry)
-    columns = (facts["entry"], facts["recorded_at"], facts["kind"], amount, facts["balance"], facts["note"])
+    columns = (facts["entry"], facts["recorded_at"], facts["kind"], amount, facts["balance"], _limits_and_note(facts))
     return tuple("" if fact is None else printable(str(fact)) for fact in columns)
+
+
+def _limits_and_note(facts: dict[str, Any]) -> str:
+    """Return the limits that an entry set, unless an opening left them unlimited, and its note."""
+    limits = {name: facts[f"{name}_limit"] for name in ("overdraft", "withdrawal") if f"{name}_limit" in facts}
+    if facts["kind"] == "opening" and set(limits.values()) == {None}:
+        limits = {}
+    texts = [f"{name} limit {limit_text(limit)}" for name, limit in limits.items()]
+    return "; ".join(filter(None, [", ".join(texts), facts["note"]]))
 
 
 class _Total:

@@ -34,7 +34,7 @@ def _limit(limit: str | None) -> str | None:
         raise typer.BadParameter(
             "it is missing. The command replaces both limits, so give both: an amount, or none for unlimited."
         )
-    return None if limit == "none" else limit
+    return None if limit.lower() == "none" else limit
 
 
 AccountNumber = Annotated[

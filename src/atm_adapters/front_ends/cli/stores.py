@@ -53,8 +53,8 @@ def verify(
     """Check that every account matches its journal. Exit with 1 if one does not.
 
     The check replays all entries. It finds wrong balances and limits, missing, moved and changed entries, entries
-    without an account, and keys that occur twice. It changes nothing, and other programs may use the accounts during
-    the check.
+    without an account, and keys that occur twice. It changes no account, and other programs may use them during the
+    check.
 
     Example: `atm verify`
     """
@@ -64,9 +64,7 @@ def verify(
     with opened(store, must_exist=True) as auditable:
         if not isinstance(auditable, AuditableStore):
             fail_unable(
-                store,
-                "has no journal to verify: memory keeps none. For the accounts of a server, run this command where "
-                "the server keeps them.",
+                store, "has no journal that this command can read. Run it where a file or a database has the accounts."
             )
         count = entries = 0
         wrong: list[AuditedAccount] = []

@@ -46,7 +46,7 @@ _LIMITS: dict[str, Schema | Reference] = {
 }
 _ACCOUNT: dict[str, Schema | Reference] = {
     **_BALANCE,
-    "available": _or_null("Limit", f"What can be withdrawn now. {_UNLIMITED}"),
+    "available": _or_null("Limit", f"The sum that can be withdrawn now in all. {_UNLIMITED}"),
     **_LIMITS,
     "closed": _BOOLEAN,
 }

@@ -227,12 +227,15 @@ def test_corrupt_sqlite_file_is_unavailable(atm: Atm) -> None:
 def test_verify_refuses_memory(atm: Atm) -> None:
     code, output, message = atm("verify", "--store", "memory:")
     assert (code, output) == (2, "")
-    assert message.startswith("atm: The store memory: has no journal to verify: ")
+    assert message.startswith("atm: The store memory: has no journal that this command can read.")
 
 
 def test_server_as_store_cannot_be_listed_or_verified(atm: Atm, tmp_path: Path) -> None:
     with running_server("memory:", tmp_path) as server:
-        for command, reason in (("accounts", "does not list its accounts: "), ("verify", "has no journal to verify: ")):
+        for command, reason in (
+            ("accounts", "does not list its accounts: "),
+            ("verify", "has no journal that this command can read."),
+        ):
             code, output, message = atm(command, "--store", server.address)
             assert (code, output) == (2, "")
             assert message.startswith(f"atm: The store {server.address} {reason}")

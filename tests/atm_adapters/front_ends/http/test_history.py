@@ -140,7 +140,7 @@ def test_complete_entries_have_key_and_limits(client: httpx.Client, number: str)
 @pytest.mark.parametrize(
     ("query", "words"),
     [
-        ("limit=0", "The page's limit 0 must be a whole number from 1 to 1,000."),
+        ("limit=0", "The argument limit (0) must be a whole number from 1 to 1,000."),
         ("limit=1001", "must be a whole number from 1 to 1,000"),
         ("limit=", "must be a whole number"),
         ("limit", "must be a whole number"),
@@ -149,13 +149,13 @@ def test_complete_entries_have_key_and_limits(client: httpx.Client, number: str)
         ("limit=1.0", "must be a whole number"),
         ("limit=1_0", "must be a whole number"),
         ("limit=%D9%A1", "must be a whole number"),
-        ("limit=ten", "The page's limit 'ten' must be a whole number"),
-        ("limit=5&limit=5", "The page's limit must be sent once"),
-        ("before=0", "The page's before 0 must be a whole number from 1 to 9,007,199,254,740,991."),
+        ("limit=ten", "The argument limit ('ten') must be a whole number"),
+        ("limit=5&limit=5", "The argument limit must be sent once"),
+        ("before=0", "The argument before (0) must be a whole number from 1 to 9,007,199,254,740,991."),
         ("before=" + "9" * 5000, "must be a whole number"),
         ("after=-1", "must be a whole number from 0 to"),
         ("after=9007199254740992", "must be a whole number"),
-        ("before=1&after=1", "The page's before 1 cannot be combined with after: use one of them."),
+        ("before=1&after=1", "The argument before (1) cannot be combined with after: use one of them."),
     ],
     ids=lambda text: text[:30],
 )
