@@ -9,9 +9,10 @@ from pathlib import Path
 import httpx
 import psycopg
 import pytest
+from support.atm_process import ATM
 from support.evidence import Record, Rounds
 from support.postgres import Postgres, running_postgres
-from support.server import ATM, Server, running_server
+from support.server import Server, running_server
 from support.waiting import until
 
 MAX_CONNECTIONS = 8

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import httpx
 import pytest
+from support.atm_process import ATM
 from support.evidence import Record, Rounds
-from support.server import ATM, Server, running_server
+from support.server import Server, running_server
 from support.waiting import until
 
 from atm_adapters.repositories.sqlite import SqliteAccountRepository

@@ -2,11 +2,10 @@
 
 import os
 import pty
-import subprocess
 from contextlib import suppress
 from pathlib import Path
 
-from support.server import ATM
+from support.atm_process import AtmProcess, run_atm
 
 
 class Atm:
@@ -23,9 +22,7 @@ class Atm:
 
     def __call__(self, *arguments: str) -> tuple[int, str, str]:
         """Return the exit code, the standard output and the standard error."""
-        done = subprocess.run(  # noqa: S603 - our own command
-            [ATM, *arguments], capture_output=True, text=True, timeout=60, env=self.environment, cwd=self.folder
-        )
+        done = run_atm(*arguments, env=self.environment, cwd=self.folder)
         assert "Traceback" not in done.stderr
         return done.returncode, done.stdout, done.stderr
 
@@ -39,15 +36,7 @@ class Atm:
     def with_full_disk(self, *arguments: str) -> tuple[int, str]:
         """Return the exit code and the standard error of a command whose output cannot be written."""
         with Path("/dev/full").open("w") as full:
-            done = subprocess.run(  # noqa: S603 - our own command
-                [ATM, *arguments],
-                stdout=full,
-                stderr=subprocess.PIPE,
-                text=True,
-                timeout=60,
-                env=self.environment,
-                cwd=self.folder,
-            )
+            done = run_atm(*arguments, stdout=full, env=self.environment, cwd=self.folder)
         return done.returncode, done.stderr
 
     def in_terminal(self, *arguments: str) -> str:
@@ -55,8 +44,8 @@ class Atm:
         keyboard, terminal = pty.openpty()
         with (
             open(keyboard, "rb", buffering=0) as screen,  # noqa: PTH123 - a file descriptor
-            subprocess.Popen(  # noqa: S603 - our own command
-                [ATM, *arguments],
+            AtmProcess(
+                *arguments,
                 stdin=terminal,
                 stdout=terminal,
                 stderr=terminal,

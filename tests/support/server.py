@@ -4,7 +4,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,9 +16,8 @@ from atm_adapters.front_ends.http.app import create_app
 from atm_adapters.front_ends.http.server.protocol import LimitedHttpProtocol
 from atm_adapters.repositories.bridges import InlineBridge
 from atm_adapters.repositories.memory import InMemoryAccountRepository
+from support.atm_process import AtmProcess
 from support.waiting import until
-
-ATM = str(Path(sys.executable).with_name("atm"))
 
 
 @dataclass
@@ -54,11 +52,15 @@ def running_server(store: str, folder: Path, *options: str) -> Iterator[Server]:
     """Run ``atm serve --store STORE`` with its log in the folder, and kill it at the end."""
     log = folder / "server.log"
     with log.open("w") as stderr:
-        process = subprocess.Popen(  # noqa: S603 - the project's own command
-            [ATM, "serve", "--port", "0", "--store", store, *options],
+        process = AtmProcess(
+            "serve",
+            "--port",
+            "0",
+            "--store",
+            store,
+            *options,
             stdout=subprocess.PIPE,
             stderr=stderr,
-            text=True,
             env={**os.environ, "PYTHONUNBUFFERED": "1"},
             start_new_session=True,  # a new process group, so that its workers can be killed with it
         )

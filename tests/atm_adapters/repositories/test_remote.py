@@ -14,9 +14,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from support.atm_process import AtmProcess, run_atm
 from support.postgres import free_port
 from support.proxy import Moment, Proxy, cutting_proxy
-from support.server import ATM, Server, running_server, serving
+from support.server import Server, running_server, serving
 from support.waiting import until
 
 from atm_adapters.bootstrap import open_store
@@ -443,9 +444,7 @@ def test_refusal_after_a_lost_answer_leaves_the_outcome_unknown(description: byt
 def test_interrupted_deposit_reports_unknown_outcome_and_key(proxy: Proxy, number: int) -> None:
     proxy.cut_at(b"/deposit", "before", and_stay_away=True)
     store = f"http://127.0.0.1:{proxy.port}"
-    with subprocess.Popen(  # noqa: S603 - the project's own command
-        [ATM, "deposit", "0", "1", "--store", store], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as command:
+    with AtmProcess("deposit", "0", "1", "--store", store, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as command:
         until(proxy.has_cut)
         command.send_signal(number)
         output, message = command.communicate(timeout=60)
@@ -455,8 +454,7 @@ def test_interrupted_deposit_reports_unknown_outcome_and_key(proxy: Proxy, numbe
 
 
 def serve(host: str, store: str) -> "subprocess.CompletedProcess[str]":
-    command = [ATM, "serve", "--host", host, "--port", "8765", "--store", store]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60)  # noqa: S603 - the project's own command
+    return run_atm("serve", "--host", host, "--port", "8765", "--store", store)
 
 
 @pytest.mark.parametrize(
@@ -503,11 +501,7 @@ def _results(commands: list[str], store: str) -> list[tuple[int, str, str]]:
     return [
         (done.returncode, done.stdout, done.stderr)
         for command in commands
-        for done in [
-            subprocess.run(  # noqa: S603 - the project's own command
-                [ATM, *command.split()], capture_output=True, text=True, env={**os.environ, "ATM_STORE": store}
-            )
-        ]
+        for done in [run_atm(*command.split(), env={**os.environ, "ATM_STORE": store})]
     ]
 
 

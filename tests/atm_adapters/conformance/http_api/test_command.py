@@ -10,8 +10,8 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from support.atm_process import AtmProcess, run_atm
 from support.reference_api import ReferenceApi, Request, Response, serving
-from support.server import ATM
 
 from atm_adapters.conformance.http_api.checks import CHECKS
 from atm_adapters.wire.error_responses import FAILED, INVALID, REFUSED, UNAVAILABLE
@@ -26,14 +26,7 @@ class Atm:
 
     def __call__(self, *arguments: str) -> tuple[int, str, str]:
         """Return the exit code, standard output, and standard error."""
-        done = subprocess.run(  # noqa: S603 - our own command
-            [ATM, "check", *arguments],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            env=self.environment,
-            cwd=self.folder,
-        )
+        done = run_atm("check", *arguments, env=self.environment, cwd=self.folder)
         assert "Traceback" not in done.stderr
         return done.returncode, done.stdout, done.stderr
 
@@ -130,12 +123,8 @@ def test_ctrl_c_restores_balances_after_a_pending_response(atm: Atm) -> None:
     api = ReferenceApi(handler=slow_once)
     with (
         serving(api) as address,
-        subprocess.Popen(  # noqa: S603 - our own command
-            [ATM, "check", address, "--json"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=atm.environment,
+        AtmProcess(
+            "check", address, "--json", stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=atm.environment
         ) as process,
     ):
         assert begun.wait(timeout=60)

@@ -11,9 +11,9 @@ from contextlib import contextmanager
 
 import psycopg
 import pytest
+from support.atm_process import AtmProcess
 from support.cli import Atm
 from support.postgres import Postgres, fresh_schema
-from support.server import ATM
 from support.waiting import until
 
 SIGNALS = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
@@ -121,13 +121,8 @@ def test_signal_that_the_parent_ignores_is_ignored(atm: Atm) -> None:
 @contextmanager
 def waiting_command(atm: Atm, *arguments: str) -> "Iterator[subprocess.Popen[str]]":
     """Start a command, and kill it at the end if it still runs."""
-    with subprocess.Popen(  # noqa: S603 - our own command
-        [ATM, *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=atm.environment,
-        cwd=atm.folder,
+    with AtmProcess(
+        *arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=atm.environment, cwd=atm.folder
     ) as command:
         try:
             yield command

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from support.server import ATM, running_server
+from support.atm_process import AtmProcess
+from support.server import running_server
 
 from atm_adapters.front_ends.http.server.log_queue import MAX_LINES
 
@@ -22,11 +23,13 @@ from atm_adapters.front_ends.http.server.log_queue import MAX_LINES
 @contextmanager
 def server_with_unread_log(*options: str) -> Iterator[tuple["subprocess.Popen[str]", str]]:
     """Run a server whose standard error is a pipe that the test reads at the end, or never."""
-    with subprocess.Popen(  # noqa: S603 - our own command
-        [ATM, "serve", "--port", "0", *options],
+    with AtmProcess(
+        "serve",
+        "--port",
+        "0",
+        *options,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
         start_new_session=True,
     ) as process:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from support.server import ATM, Server, running_server
+from support.atm_process import run_atm
+from support.server import Server, running_server
 from support.waiting import until
 
 from atm_adapters.bootstrap import open_store
@@ -86,9 +87,7 @@ def _accepts_connections(server: Server) -> bool:
 def test_taken_address_is_reported_in_one_line(tmp_path: Path) -> None:
     with running_server("memory:", tmp_path) as server:
         _, port = server.host_and_port
-        done = subprocess.run(  # noqa: S603 - our own command
-            [ATM, "serve", "--store", "memory:", "--port", str(port)], capture_output=True, text=True, timeout=60
-        )
+        done = run_atm("serve", "--store", "memory:", "--port", str(port))
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
         f"atm: Cannot listen on 127.0.0.1:{port}: Address already in use. "
