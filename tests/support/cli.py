@@ -35,8 +35,9 @@ class Atm:
 
     def with_full_disk(self, *arguments: str) -> tuple[int, str]:
         """Return the exit code and the standard error of a command whose output cannot be written."""
+        environment = {name: value for name, value in self.environment.items() if name != "PYTHONUNBUFFERED"}
         with Path("/dev/full").open("w") as full:
-            done = run_atm(*arguments, stdout=full, env=self.environment, cwd=self.folder)
+            done = run_atm(*arguments, stdout=full, env=environment, cwd=self.folder)
         return done.returncode, done.stderr
 
     def in_terminal(self, *arguments: str) -> str:

@@ -12,7 +12,7 @@ from typer.core import TyperArgument, TyperCommand, TyperGroup
 
 from atm_adapters.bootstrap import default_store_url, open_store, redact_url
 from atm_adapters.front_ends.cli.options import ACCOUNT, NO_HYPHEN
-from atm_adapters.front_ends.cli.output import echo, fail, failures_reported, print_failure
+from atm_adapters.front_ends.cli.output import discard_output, echo, fail, failures_reported, print_failure
 from atm_core import AccountNotFound
 from atm_core.ports import Store
 
@@ -75,6 +75,7 @@ class _App(typer.Typer):
         except OSError as error:
             if error.errno != ENOSPC:
                 raise
+            discard_output()
             message = f"The output could not be written: {error.strerror}."
             print_failure(message, "output-failed", as_json="--json" in sys.argv)
             sys.exit(1)

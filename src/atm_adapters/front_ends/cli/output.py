@@ -1,7 +1,9 @@
 """Printing of results to standard output, and of failures to standard error."""
 
+import os
+import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import NoReturn
 
 import typer
@@ -77,8 +79,15 @@ def echo(result: str) -> None:
     try:
         typer.echo(result)
     except OSError as error:  # a full disk or a closed pipe must not hide that the money moved
+        discard_output()
         done = ", ".join(" ".join(line.split()) for line in result.splitlines())
         fail(f"Done ({done}), but the result could not be printed: {error.strerror}.", 1, "output-failed")
+
+
+def discard_output() -> None:
+    """Discard output that could not be written. Otherwise Python tries again when it ends, and prints a traceback."""
+    with suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def echo_all(texts: Iterable[str]) -> None:
