@@ -18,6 +18,7 @@ MAX_MONEY: Final = Decimal("9999999999999.99")
 """The largest amount, and the largest distance of a balance from zero."""
 
 _MAX_INT = int(MAX_MONEY)
+_MAX_EXPONENT = MAX_MONEY.adjusted()
 _CENT = Decimal("0.01")
 _ZERO = Decimal("0.00")
 _PLAIN_DECIMAL = re.compile(r"-?[0-9]+(\.[0-9]+)?", re.ASCII)
@@ -88,10 +89,10 @@ def _to_whole_cents(number: Decimal, parameter: str) -> Decimal:
         return _ZERO
     if number.same_quantum(_CENT) and number.copy_abs() <= MAX_MONEY:
         return number  # the usual case: a sum that was parsed before
-    if number.adjusted() > MAX_MONEY.adjusted():  # checked before quantize(), because the exponent may be a million
+    if number.adjusted() > _MAX_EXPONENT:  # checked before quantize(), because the exponent may be a million
         raise _out_of_bounds(number, parameter)
     try:
-        return number.quantize(_CENT, context=_EXACT)
+        return _EXACT.quantize(number, _CENT)
     except Inexact:
         reason = "must be in whole cents, with at most two decimals, such as 10.25"
         raise InvalidAmount(number, reason, parameter) from None

@@ -284,6 +284,7 @@ def decide(
     transactions: Iterable[Transaction],
     accounts: MutableMapping[str, Account],
     recorded: Mapping[tuple[str, str], Entry],
+    recorded_at: datetime | None = None,
 ) -> tuple[list[Account | AtmError], list[Entry]]:
     """Decide about transactions in their order, each on the accounts as the one before left them.
 
@@ -291,6 +292,7 @@ def decide(
 
     :param accounts: the existing accounts that the transactions name, by account number. Updated in place.
     :param recorded: the journal's entries under the transactions' keys, by account number and key.
+    :param recorded_at: the time in the new entries.
     :returns: one outcome for each transaction (the account after it, or the refusal), and the entries to write.
         They are numbered without gaps within each account.
     """
@@ -307,7 +309,7 @@ def decide(
             continue
         outcomes.append(account)
         if earlier is None:
-            entry = Entry(transaction, account)
+            entry = Entry(transaction, account, recorded_at)
             entries.append(entry)
             accounts[number] = account
             if key is not None:

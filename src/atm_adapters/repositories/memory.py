@@ -1,7 +1,7 @@
 """Accounts in the memory of this process. They are gone when it ends."""
 
 from bisect import bisect_left
-from collections import OrderedDict
+from collections import deque
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from heapq import nsmallest
@@ -25,12 +25,14 @@ class InMemoryAccountRepository(BatchRepository):
 
     def __init__(self, accounts: Iterable[Account] = (), *, max_entries: int = 100_000) -> None:
         self._accounts: dict[str, Account] = {}
-        self._entries: OrderedDict[tuple[str, int], Entry] = OrderedDict()  # by account number and entry number
+        self._entries: dict[tuple[str, int], Entry] = {}  # by account number and entry number
+        self._kept: deque[tuple[str, int]] = deque()  # their keys, the oldest first
         self._recorded: dict[tuple[str, str], Entry] = {}  # those with a key, by account number and key
         self._max_entries = max_entries
         self._process = ProcessGuard("memory:")
         self._lock = Lock()
-        self.execute_batch([Opening.of(account) for account in accounts])
+        for account in accounts:
+            self.execute_batch([Opening.of(account)])
 
     def get(self, account_number: str, /) -> Account:
         self._process.check()
@@ -42,10 +44,9 @@ class InMemoryAccountRepository(BatchRepository):
     def execute_batch(self, transactions: Sequence[Transaction], /) -> list[Account | AtmError]:
         self._process.check()
         with self._lock:
-            outcomes, entries = decide(transactions, self._accounts, self._recorded)
-            now = datetime.now(UTC)
-            for transaction, account, _ in entries:
-                self._record(Entry(transaction, account, now))
+            outcomes, entries = decide(transactions, self._accounts, self._recorded, datetime.now(UTC))
+            for entry in entries:
+                self._record(entry)
         return outcomes
 
     def history(self, account_number: str, /, *, before: int | None, after: int | None, limit: int) -> Page:
@@ -73,12 +74,13 @@ class InMemoryAccountRepository(BatchRepository):
         """Do nothing. Every store can be closed."""
 
     def _record(self, entry: Entry) -> None:
-        transaction = entry.transaction
-        number = transaction.account_number
-        self._entries[number, entry.account.last_entry] = entry
+        transaction, account, _ = entry
+        place = account.account_number, account.last_entry
+        self._entries[place] = entry
+        self._kept.append(place)
         if transaction.key is not None:
-            self._recorded[number, transaction.key] = entry
-        if len(self._entries) > self._max_entries:
-            (number, _), forgotten = self._entries.popitem(last=False)
-            if forgotten.transaction.key is not None:
-                del self._recorded[number, forgotten.transaction.key]
+            self._recorded[account.account_number, transaction.key] = entry
+        if len(self._kept) > self._max_entries:
+            forgotten = self._entries.pop(self._kept.popleft()).transaction
+            if forgotten.key is not None:
+                del self._recorded[forgotten.account_number, forgotten.key]
