@@ -35,6 +35,7 @@ _Header: TypeAlias = tuple[bytes, bytes]
 
 logger = logging.getLogger(__name__)
 
+_CREATED: Final = int(HTTPStatus.CREATED)  # to look a member up in HTTPStatus takes as long as to read the headers
 _ACCOUNT: Final = "/accounts/{account_number:str}"
 _PAGE_PARAMETERS: Final = ("before", "after", "limit")
 _WHOLE_NUMBER = re.compile(r"[0-9]{1,16}", re.ASCII)
@@ -153,7 +154,7 @@ def _page_parameters(request: _Request) -> dict[str, Any]:
 def _account_response(request: _Request, account: Account, encode: Callable[[Account], bytes]) -> JsonResponse:
     status = request.route_handler.status_code
     headers = []
-    if status == HTTPStatus.CREATED:
+    if status == _CREATED:
         headers.append((b"location", f"/accounts/{account.account_number}".encode()))
     if _prefers_complete(request):
         encode = encode_complete_account
@@ -163,7 +164,10 @@ def _account_response(request: _Request, account: Account, encode: Callable[[Acc
 
 def _prefers_complete(request: _Request) -> bool:
     """Return whether the client wants every fact about accounts and entries."""
-    return any(name == b"prefer" and _PREFERS_COMPLETE.search(value) for name, value in request.scope["headers"])
+    for name, value in request.scope["headers"]:  # noqa: SIM110 - any() takes three times as long
+        if name == b"prefer" and _PREFERS_COMPLETE.search(value):
+            return True
+    return False
 
 
 async def _body_and_key(request: _Request) -> tuple[bytes, str | None]:
