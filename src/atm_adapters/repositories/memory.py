@@ -43,13 +43,16 @@ class InMemoryAccountRepository(BatchRepository):
 
     def execute_batch(self, transactions: Sequence[Transaction], /) -> list[Account | AtmError]:
         self._process.check()
+        numbers = {transaction.account_number for transaction in transactions}
         with self._lock:
-            outcomes, entries = decide(transactions, self._accounts, self._recorded, datetime.now(UTC))
+            accounts = {number: self._accounts[number] for number in numbers if number in self._accounts}
+            outcomes, entries = decide(transactions, accounts, self._recorded, datetime.now(UTC))
             for entry in entries:
                 self._record(entry)
         return outcomes
 
     def history(self, account_number: str, /, *, before: int | None, after: int | None, limit: int) -> Page:
+        self._process.check()  # before the lock, which another thread may have held when a process was forked
         with self._lock:
             last = self.get(account_number).last_entry
             # The first entry that is still kept. All that follow it are kept, too.
@@ -76,6 +79,7 @@ class InMemoryAccountRepository(BatchRepository):
     def _record(self, entry: Entry) -> None:
         transaction, account, _ = entry
         place = account.account_number, account.last_entry
+        self._accounts[account.account_number] = account
         self._entries[place] = entry
         self._kept.append(place)
         if transaction.key is not None:

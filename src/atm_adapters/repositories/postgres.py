@@ -151,10 +151,14 @@ class PostgresAccountRepository(BatchRepository):
         self._session.open(lambda connection: self._prepare(connection, initial_accounts))
 
     def get(self, account_number: str, /) -> Account:
-        row = self._session.run_with_retries(lambda connection: connection.execute(_GET, (account_number,)).fetchone())
-        if row is None:
+        def read(connection: Connection) -> Account | None:
+            row = connection.execute(_GET, (account_number,)).fetchone()
+            return None if row is None else account_from(row)
+
+        account = self._session.run_with_retries(read)
+        if account is None:
             raise AccountNotFound(account_number)
-        return account_from(row)
+        return account
 
     def execute_batch(self, transactions: Sequence[Transaction], /) -> list[Account | AtmError]:
         """Execute transactions as the port says.
@@ -187,18 +191,21 @@ class PostgresAccountRepository(BatchRepository):
 
     def history(self, account_number: str, /, *, before: int | None, after: int | None, limit: int) -> Page:
         statement, bound = (_BACKWARD, _MAX_ENTRY if before is None else before) if after is None else (_FORWARD, after)
-        rows = self._session.run_with_retries(
+
+        def read(connection: Connection) -> tuple[int, list[Entry]]:
             # In binary form, times do not depend on the session's DateStyle.
-            lambda connection: connection.execute(statement, (bound, limit + 1, account_number), binary=True).fetchall()
-        )
-        if not rows:
+            rows = connection.execute(statement, (bound, limit + 1, account_number), binary=True).fetchall()
+            return len(rows), [_in_utc(entry_from(row)) for row in rows[:limit] if row[0] is not None]
+
+        count, entries = self._session.run_with_retries(read)
+        if not count:
             raise AccountNotFound(account_number)
-        entries = [_in_utc(entry_from(row)) for row in rows[:limit] if row[0] is not None]
-        return Page(entries, has_more=len(rows) > limit)
+        return Page(entries, has_more=count > limit)
 
     def list_accounts(self, after: str, limit: int, /) -> list[Account]:
-        rows = self._session.run_with_retries(lambda connection: connection.execute(_LIST, (after, limit)).fetchall())
-        return [account_from(row) for row in rows]
+        return self._session.run_with_retries(
+            lambda connection: list(map(account_from, connection.execute(_LIST, (after, limit))))
+        )
 
     def count_accounts(self) -> int:
         with self._session.connect() as connection, self._session.limited(connection, _MAX_SILENCE):

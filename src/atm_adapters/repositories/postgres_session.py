@@ -17,6 +17,7 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 from tenacity import Retrying, retry_if_exception, wait_random_exponential
 
 from atm_adapters.repositories.ownership import ProcessGuard
+from atm_adapters.repositories.sql_rows import DamagedRow
 from atm_core import StoreUnavailable
 
 T = TypeVar("T")
@@ -239,6 +240,8 @@ class PostgresSession:
             yield
         except errors.LockNotAvailable as error:
             raise StoreUnavailable(self._name, "another session keeps the account locked") from error
+        except DamagedRow as error:
+            raise StoreUnavailable(self._name, str(error)) from error
         except (psycopg.Error, UnicodeError) as error:
             raise StoreUnavailable(self._name, _reason(error)) from error
 

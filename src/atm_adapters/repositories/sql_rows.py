@@ -7,7 +7,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final
 
-from atm_core import Account, AtmError, Entry, StoreUnavailable
+from atm_core import Account, AtmError, Entry
 from atm_core.audit import JournalRow
 from atm_core.money import MAX_MONEY, from_minor_units, to_minor_units
 from atm_core.transaction import transaction_of
@@ -35,33 +35,49 @@ ORDER BY account_number, entry
 """
 """Selects the rows that :func:`journal_row_from` takes, in the order that the audit needs."""
 
+_NOT_VALID: Final = (ValueError, TypeError, ArithmeticError, AtmError)
+
+
+class DamagedRow(Exception):
+    """A row holds no valid account or entry."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"it is damaged: {what} is not valid. See atm verify")
+
 
 def account_from(row: tuple[Any, ...]) -> Account:
-    """Return the account of a row of :data:`ACCOUNT_COLUMNS`."""
+    """Return the account of a row of :data:`ACCOUNT_COLUMNS`.
+
+    :raises DamagedRow: if it holds no valid account.
+    """
     number, balance, overdraft_limit, withdrawal_limit, closed, last_entry = row
-    return Account(
-        number,
-        from_minor_units(balance),
-        _money(overdraft_limit),
-        _money(withdrawal_limit),
-        closed=bool(closed),
-        last_entry=last_entry,
-    )
+    try:
+        return Account(
+            number,
+            from_minor_units(balance),
+            _money(overdraft_limit),
+            _money(withdrawal_limit),
+            closed=bool(closed),
+            last_entry=last_entry,
+        )
+    except _NOT_VALID as error:
+        raise DamagedRow(f"account {number!a}") from error
 
 
 def entry_from(row: tuple[Any, ...]) -> Entry:
-    """Return the entry of a row of :data:`ENTRY_COLUMNS`, whose ``recorded_at`` is a datetime or None.
+    """Return the entry of a row of :data:`ENTRY_COLUMNS`, whose ``recorded_at`` is a datetime, its text, or None.
 
-    :raises StoreUnavailable: if the row holds no valid entry.
+    :raises DamagedRow: if it holds no valid entry.
     """
     number, entry, kind, amount, key, note, balance, overdraft_limit, withdrawal_limit, closed, recorded_at = row
     try:
         account = account_from((number, balance, overdraft_limit, withdrawal_limit, closed, entry))
         limits = account.overdraft_limit, account.withdrawal_limit
         transaction = transaction_of(kind, number, _money(amount), *limits, key, note)
-    except (ValueError, TypeError, ArithmeticError, AtmError) as error:
-        reason = f"it is damaged: entry {entry} of account {number!a} is not valid. See atm verify"
-        raise StoreUnavailable("of this call", reason) from error
+        if isinstance(recorded_at, str):
+            recorded_at = datetime.fromisoformat(recorded_at)
+    except (*_NOT_VALID, DamagedRow) as error:
+        raise DamagedRow(f"entry {entry} of account {number!a}") from error
     return Entry(transaction, account, recorded_at)
 
 
@@ -95,8 +111,8 @@ def journal_row_from(row: tuple[Any, ...]) -> JournalRow:
     try:
         if last_entry is not None:  # of the table account
             return number, entry, account_from((number, *facts[4:8], last_entry))
-        return number, entry, entry_from((number, entry, *facts[:-1], None))
-    except (ValueError, TypeError, ArithmeticError, AtmError):
+        return number, entry, entry_from((number, entry, *facts))
+    except DamagedRow:
         return number, entry, None
 
 

@@ -2,24 +2,23 @@
 
 import sqlite3
 import time
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from os import PathLike
 from os.path import isdir
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, TypeVar
 
 from atm_adapters.repositories.ownership import ProcessGuard
-from atm_adapters.repositories.sql_rows import AUDIT_ROWS, account_from, journal_row_from
+from atm_adapters.repositories.sql_rows import AUDIT_ROWS, DamagedRow, account_from, entry_from, journal_row_from
 from atm_adapters.repositories.sqlite_files import SqliteFiles
 from atm_adapters.repositories.sqlite_rows import (
     SELECT_ACCOUNT,
     SELECT_ACCOUNTS_AFTER,
     SELECT_ENTRIES,
     SELECT_LAST_ENTRY,
-    SELECT_WRONG_LINK,
-    entry_from_text,
+    SELECT_WRONG_LINKS,
     execute_batch,
 )
 from atm_adapters.repositories.sqlite_schema import (
@@ -33,6 +32,8 @@ from atm_adapters.repositories.sqlite_schema import (
 from atm_core import Account, AuditedAccount, Opening, Transaction, audit
 from atm_core.errors import AccountNotFound, AtmError, OutcomeUnknown, StoreUnavailable
 from atm_core.ports import BatchRepository, Durability, Page
+
+T = TypeVar("T")
 
 _OLDEST_SQLITE = (3, 38, 0)  # STRICT tables need 3.37, built-in JSON functions 3.38
 
@@ -90,10 +91,10 @@ class SqliteAccountRepository(BatchRepository):
             raise
 
     def get(self, account_number: str, /) -> Account:
-        rows = self._read(SELECT_ACCOUNT, (account_number,))
-        if not rows:
+        accounts = self._read(SELECT_ACCOUNT, (account_number,), account_from)
+        if not accounts:
             raise AccountNotFound(account_number)
-        return account_from(rows[0])
+        return accounts[0]
 
     def execute_batch(self, transactions: Sequence[Transaction], /) -> list[Account | AtmError]:
         with self._commit() as connection:
@@ -101,7 +102,7 @@ class SqliteAccountRepository(BatchRepository):
         return outcomes  # noqa: RET504 - for a type checker, the block could end without a result
 
     def history(self, account_number: str, /, *, before: int | None, after: int | None, limit: int) -> Page:
-        rows = self._read(SELECT_LAST_ENTRY, (account_number,))
+        rows = self._read(SELECT_LAST_ENTRY, (account_number,), tuple)
         if not rows:
             raise AccountNotFound(account_number)
         # Entries and their links never change, so the two statements read a page of the same moment.
@@ -113,19 +114,19 @@ class SqliteAccountRepository(BatchRepository):
             oldest = after + 1
             newest = min(last_entry, after + limit)
         where = {"account_number": account_number, "oldest": oldest, "newest": newest}
-        rows = self._read(SELECT_ENTRIES, where | {"last_entry": last_entry, "last_id": last_id})
-        if len(rows) != max(0, newest - oldest + 1):
-            raise self._wrong_link(account_number)
-        entries = [entry_from_text(row) for row in rows]
+        entries = self._read(SELECT_ENTRIES, where | {"last_entry": last_entry, "last_id": last_id}, entry_from)
+        if len(entries) != max(0, newest - oldest + 1):
+            reason = f"it is damaged: the links between entries of account {account_number} are wrong. See atm verify"
+            raise self._unavailable(reason)
         if after is None:
             return Page(entries, has_more=oldest > 1)
         return Page(entries[::-1], has_more=newest < last_entry)
 
     def list_accounts(self, after: str, limit: int, /) -> list[Account]:
-        return [account_from(row) for row in self._read(SELECT_ACCOUNTS_AFTER, (after, limit))]
+        return self._read(SELECT_ACCOUNTS_AFTER, (after, limit), account_from)
 
     def count_accounts(self) -> int:
-        ((count,),) = self._read("SELECT count(*) FROM account")
+        ((count,),) = self._read("SELECT count(*) FROM account", (), tuple)
         return int(count)
 
     def audit(self) -> Generator[AuditedAccount, None, None]:
@@ -134,13 +135,12 @@ class SqliteAccountRepository(BatchRepository):
             (finding,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
             if finding != "ok":
                 raise self._unavailable(f"the file is damaged: {finding.splitlines()[-1]}")
-            # One statement reads one moment. Until it ends, concurrent writes stay in the write-ahead log, which grows.
-            is_consistent = True
-            for finding in audit(map(journal_row_from, connection.execute(AUDIT_ROWS))):
-                is_consistent = is_consistent and finding.is_consistent
-                yield finding
-            if is_consistent and (wrong := connection.execute(SELECT_WRONG_LINK).fetchone()):
-                raise self._wrong_link(wrong[0])
+            # All statements read one moment. Until they end, concurrent writes stay in the log, which grows.
+            connection.execute("BEGIN")
+            wrong_links = dict(connection.execute(SELECT_WRONG_LINKS))
+            for found in audit(map(journal_row_from, connection.execute(AUDIT_ROWS))):
+                has_wrong_link = found.is_consistent and found.account_number in wrong_links
+                yield found._replace(first_mismatch=wrong_links[found.account_number]) if has_wrong_link else found
 
     def durability(self) -> Durability:
         """Write to the file, at most once a second, and read the settings of the connection that writes.
@@ -216,17 +216,30 @@ class SqliteAccountRepository(BatchRepository):
                     execute_batch(connection, [Opening.of(account) for account in initial_accounts])
 
     def _switch_to_wal(self) -> None:
-        (mode,) = self._writer.execute("PRAGMA journal_mode = WAL").fetchone()
+        (mode,) = self._writer.execute("PRAGMA journal_mode").fetchone()
+        if mode != "wal":
+            from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random
+
+            # SQLite does not wait for the lock here, and several processes may open the file at the same time.
+            retrying = Retrying(
+                retry=retry_if_exception(lambda error: _code(error) == sqlite3.SQLITE_BUSY),
+                stop=stop_after_delay(self._lock_timeout),
+                wait=wait_random(0.01, 0.05),
+                reraise=True,
+            )
+            (mode,) = retrying(self._writer.execute, "PRAGMA journal_mode = WAL").fetchone()
         if mode != "wal":
             raise self._unavailable(f"its journal mode is {mode}, and the file system may not support WAL")
         read_pragma(self._writer, "user_version")  # the first read in this mode creates the log and its index
 
-    def _read(self, query: str, parameters: Sequence[object] | Mapping[str, object] = ()) -> list[Any]:
+    def _read(
+        self, query: str, parameters: Sequence[object] | Mapping[str, object], convert: Callable[[tuple[Any, ...]], T]
+    ) -> list[T]:
         self._process.check()
         with self._read_lock, self._translate_errors(self._reader):
             rows = self._reader.execute(query, parameters).fetchall()
             self._files.check_if_due()
-        return rows
+            return [convert(row) for row in rows]
 
     @contextmanager
     def _commit(self) -> Iterator[sqlite3.Connection]:
@@ -262,6 +275,8 @@ class SqliteAccountRepository(BatchRepository):
     def _translate_errors(self, connection: sqlite3.Connection | None = None) -> Iterator[None]:
         try:
             yield
+        except DamagedRow as error:
+            raise self._unavailable(str(error)) from error
         except sqlite3.Error as error:
             if connection is not None and _code(error) is not None:
                 # Drops the cached pages, so that the file can be restored while a server runs.
@@ -281,16 +296,11 @@ class SqliteAccountRepository(BatchRepository):
             return f"another process kept it locked for {self._lock_timeout:g} seconds"
         return str(error)
 
-    def _wrong_link(self, account_number: str) -> StoreUnavailable:
-        return self._unavailable(
-            f"the file is damaged: the links between entries of account {account_number} are wrong"
-        )
-
     def _unavailable(self, reason: str) -> StoreUnavailable:
         return StoreUnavailable(self._file, reason)
 
 
-def _code(error: sqlite3.Error) -> int | None:
-    """Return SQLite's primary result code, or None for an error of Python's driver."""
+def _code(error: BaseException) -> int | None:
+    """Return SQLite's primary result code, or None for another error, such as one of Python's driver."""
     code: int | None = getattr(error, "sqlite_errorcode", None)
     return None if code is None else code & 0xFF

@@ -7,9 +7,9 @@ import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any, Final
+from typing import Final
 
-from atm_adapters.repositories.sql_rows import ACCOUNT_COLUMNS, ENTRY_COLUMNS, account_from, entry_from, recorded_from
+from atm_adapters.repositories.sql_rows import ACCOUNT_COLUMNS, ENTRY_COLUMNS, account_from, recorded_from
 from atm_adapters.repositories.sqlite_schema import IS_MILESTONE
 from atm_core import Account, AtmError, Entry, Transaction, decide
 from atm_core.money import to_minor_units
@@ -40,17 +40,18 @@ WHERE account_number = :account_number AND entry BETWEEN :oldest AND :newest
 ORDER BY entry DESC
 """
 
-SELECT_WRONG_LINK: Final = """
-SELECT link.account_number
+SELECT_WRONG_LINKS: Final = """
+SELECT link.account_number, min(number)
 FROM (
-    SELECT account_number, last_entry AS entry, last_id AS id FROM account
+    SELECT account_number, last_entry AS number, last_entry AS entry, last_id AS id FROM account
     UNION ALL
-    SELECT account_number, entry - 1, previous FROM entry WHERE entry > 1
+    SELECT account_number, entry, entry - 1, previous FROM entry WHERE entry > 1
 ) AS link
 LEFT JOIN entry USING (id)
 WHERE (entry.account_number, entry.entry) IS NOT (link.account_number, link.entry)
+GROUP BY link.account_number
 """
-"""Selects the accounts with a link that does not lead to the entry before."""
+"""Selects the accounts with a link that does not lead to the entry before, and the number of the first such entry."""
 
 _SELECT_ACCOUNTS = f"SELECT {ACCOUNT_COLUMNS}, last_id FROM json_each(?) JOIN account ON account_number = value"
 
@@ -87,12 +88,6 @@ def execute_batch(connection: sqlite3.Connection, transactions: Sequence[Transac
     if entries:
         _write(connection, entries, last_ids)
     return outcomes
-
-
-def entry_from_text(row: tuple[Any, ...]) -> Entry:
-    """Return the entry of a row of ``ENTRY_COLUMNS`` whose time is text."""
-    *facts, recorded_at = row
-    return entry_from((*facts, recorded_at and datetime.fromisoformat(recorded_at)))
 
 
 def _load_recorded(

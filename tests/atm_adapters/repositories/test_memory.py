@@ -5,7 +5,17 @@ from collections.abc import Sequence
 import pytest
 
 from atm_adapters.repositories.memory import InMemoryAccountRepository
-from atm_core import Account, Entry, IdempotencyKeyReused, Opening, deposit, get_account, open_account, read_history
+from atm_core import (
+    Account,
+    Deposit,
+    Entry,
+    IdempotencyKeyReused,
+    Opening,
+    deposit,
+    get_account,
+    open_account,
+    read_history,
+)
 
 
 def numbers(entries: Sequence[Entry]) -> list[int]:
@@ -60,3 +70,16 @@ def test_forgotten_key_is_free_and_is_remembered_anew() -> None:
     deposit(accounts, "0", 1)
     assert deposit(accounts, "0", 5, "key").balance == 8
     assert get_account(accounts, "0").balance == 9
+
+
+def test_batch_that_fails_changes_no_account_without_an_entry() -> None:
+    class Broken(Deposit):
+        def apply(self, account: Account | None) -> Account:
+            raise ValueError(f"a bug: {account}")
+
+    accounts = InMemoryAccountRepository([Account("0", 0)])
+    with pytest.raises(ValueError, match="a bug"):
+        accounts.execute_batch([Deposit("0", 5), Broken("0", 1)])
+    assert get_account(accounts, "0") == Account("0", 0)
+    assert deposit(accounts, "0", 1).last_entry == 2
+    assert [entry.account.last_entry for entry in read_history(accounts, "0").entries] == [2, 1]

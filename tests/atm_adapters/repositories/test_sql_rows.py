@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from atm_adapters.repositories.sql_rows import account_from, entry_from, entry_row, journal_row_from
-from atm_core import Account, Closing, Deposit, Entry, LimitChange, Opening, Reopening, StoreUnavailable, Withdrawal
+from atm_adapters.repositories.sql_rows import DamagedRow, account_from, entry_from, entry_row, journal_row_from
+from atm_core import Account, Closing, Deposit, Entry, LimitChange, Opening, Reopening, Withdrawal
 
 ACCOUNT = Account("0", "-12.34", 500, "0.01", last_entry=7)
 LIMITED = Account("0", 0, 500, None, last_entry=8)
@@ -34,7 +34,7 @@ def test_entry_is_read_as_it_was_written(entry: Entry) -> None:
 def test_journal_row_holds_an_account_or_an_entry() -> None:
     audited = journal_row_from(("0", 0, None, None, None, None, -1234, 50_000, 1, False, None, 7))
     assert repr(audited) == repr(("0", 0, ACCOUNT))
-    assert journal_row_from((*entry_row(ENTRIES[2], NOW), None)) == ("0", 7, ENTRIES[2]._replace(recorded_at=None))
+    assert journal_row_from((*entry_row(ENTRIES[2], NOW), None)) == ("0", 7, ENTRIES[2])
 
 
 def test_entry_with_the_number_0_is_not_taken_for_the_account() -> None:
@@ -45,13 +45,25 @@ def test_entry_with_the_number_0_is_not_taken_for_the_account() -> None:
 
 @pytest.mark.parametrize(
     ("column", "value"),
-    [(2, "gift"), (3, None), (3, -1), (3, 10**15), (3, "abc"), (5, ""), (6, 10**15), (6, None), (7, -1), (8, "abc")],
+    [
+        (2, "gift"),
+        (3, None),
+        (3, -1),
+        (3, 10**15),
+        (3, "abc"),
+        (5, ""),
+        (6, 10**15),
+        (6, None),
+        (7, -1),
+        (8, "abc"),
+        (10, "now"),
+    ],
 )
 def test_damaged_entry_is_left_to_the_audit(column: int, value: object) -> None:
     row = [*entry_row(ENTRIES[2], NOW), None]
     row[column] = value
     assert journal_row_from(tuple(row)) == ("0", 7, None)
-    with pytest.raises(StoreUnavailable, match="damaged: entry 7 of account '0' is not valid"):
+    with pytest.raises(DamagedRow, match="damaged: entry 7 of account '0' is not valid"):
         entry_from(tuple(row[:-1]))
 
 
