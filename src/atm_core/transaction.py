@@ -65,6 +65,7 @@ class Transaction(ABC):
     """
 
     kind: ClassVar[str]
+    is_debit: ClassVar[bool] = False  # whether the amount is taken from the balance
 
     account_number: str
     key: str | None
@@ -162,6 +163,7 @@ class Withdrawal(Transaction):
     """Takes ``amount``, which is positive and in the currency's major unit, with two decimals."""
 
     kind = "withdrawal"
+    is_debit = True
 
     amount: Decimal
 

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeAlias
 
 from atm_adapters.wire.exact_json import encode_account, encode_page, entry_members
 from atm_adapters.wire.untrusted_text import printable
-from atm_core import Account, Entry, Page, Withdrawal
+from atm_core import Account, Entry, Page
 from atm_core.money import MAX_MONEY, exact_sum
 from atm_core.ports import ListableStore
 
@@ -75,7 +75,7 @@ def history_json(account_number: str, page: Page, limit: int) -> Iterator[str]:
 
 def _history_columns(entry: Entry) -> tuple[str, ...]:
     amount = entry.amount
-    if amount is not None and isinstance(entry.transaction, Withdrawal):
+    if amount is not None and entry.transaction.is_debit:
         amount = amount.copy_negate()
     facts = entry_members(entry)
     columns = (facts["entry"], facts["recorded_at"], facts["kind"], amount, facts["balance"], _limits_and_note(facts))
