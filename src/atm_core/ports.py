@@ -40,12 +40,12 @@ class AccountRepository(Protocol[Out_co]):
     def execute(self, transaction: Transaction, /) -> Out_co:
         """Execute a transaction, and return the account after it.
 
-        Atomic: each transaction on an account starts from what the one before it left, across all threads and
-        processes.
+        Atomic: each transaction on an account starts from the state that the one before it left, across all threads
+        and processes.
 
         Once: if the account's journal has the same transaction under the same key, nothing changes and the first
-        answer is returned, whatever happened since. Key and change are written in one commit. A refused transaction
-        leaves no trace, so it may be corrected and repeated with its key.
+        answer is returned, also if the account has changed since. Key and change are written in one commit. A refused
+        transaction leaves no trace, so it may be corrected and repeated with its key.
 
         :raises IdempotencyKeyReused: if the key was used on this account for another transaction.
         :raises AtmError: the refusal of the transaction's ``apply``, such as ``AccountNotFound``.
@@ -72,9 +72,9 @@ class AccountHistory(Protocol[PageOut_co]):
         """Return a page of the account's entries.
 
         A memory store forgets its oldest entries. Every other store returns each entry exactly once to a caller who
-        continues with the number of the last entry that it got, whatever is recorded in between.
+        continues with the number of the last entry that it got, also while further entries are recorded.
 
-        :param before: return entries with smaller numbers than this, the newest first. None begins with the newest.
+        :param before: return entries with smaller numbers than this, or the newest if it is None, the newest first.
         :param after: return entries with larger numbers than this instead, the oldest first. At most one of both is
             given.
         :param limit: the largest number of entries to return, 1 or more.

@@ -45,8 +45,8 @@ def open_account(
 
     :param account_number: as :data:`~atm_core.account.ACCOUNT_NUMBER_RULE` says.
     :param balance: the opening balance in the currency's major unit. It may be negative.
-    :param overdraft_limit: how far below zero withdrawals may bring the balance. None means unlimited.
-    :param withdrawal_limit: the most that one withdrawal may take. None means unlimited.
+    :param overdraft_limit: how far below zero withdrawals may bring the balance, or None for unlimited.
+    :param withdrawal_limit: the most that one withdrawal may take, or None for unlimited.
     :raises InvalidAmount: if the balance or a limit is not exact, not in whole cents, or too large.
     :raises AccountAlreadyExists: if the number is taken, also by a closed account.
     """
@@ -147,7 +147,7 @@ def read_history(
 ) -> PageOut:
     """Return a page of an account's entries, or an awaitable of it.
 
-    :param before: return entries with smaller numbers than this, the newest first. None begins with the newest.
+    :param before: return entries with smaller numbers than this, or the newest if it is None, the newest first.
     :param after: return entries with larger numbers than this instead, the oldest first.
     :param limit: the largest number of entries, 1 to :data:`MAX_PAGE_ENTRIES`.
     :raises InvalidAccountNumber: if the account number is malformed.

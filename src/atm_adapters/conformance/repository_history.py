@@ -33,7 +33,7 @@ from atm_core import (
 
 
 class Accounts(AccountRepository[Account], AccountHistory[Page], Protocol):
-    """What the contract tests: a blocking repository with history."""
+    """The subject of the contract: a blocking repository with history."""
 
 
 def numbers(page: Page) -> list[int]:

@@ -164,7 +164,7 @@ def entry_members(entry: Entry, *, complete: bool = False) -> dict[str, object]:
 
 
 def decode_page(body: bytes) -> Page:
-    """Decode the output of :func:`encode_page`. What an incomplete entry lacks has the default of :class:`Account`.
+    """Decode the output of :func:`encode_page`. Missing members have the defaults of :class:`Account`.
 
     :raises ValueError: if the body is anything else, or has an entry of an unknown kind.
     """

@@ -1,4 +1,4 @@
-"""Checks of what a server may offer beyond balances: entry numbers, openings, limits, histories, closing.
+"""Checks of the calls that a server may offer beyond balances: entry numbers, openings, limits, histories, closing.
 
 They use an account of their own, which the first of them opens. A server need not offer any of this, so a missing
 call is reported as not supported.

@@ -73,7 +73,7 @@ class _RequestMetrics(NamedTuple):
 
 
 class _MetricsByRequest(dict[tuple[str, str, int], _RequestMetrics]):
-    """The metrics for each method, path and status. Looking them up anew would take as long as the answer itself."""
+    """The metrics for each method, path and status. A look-up for each request takes as long as the answer."""
 
     def __missing__(self, key: tuple[str, str, int]) -> _RequestMetrics:
         method, path, status = key

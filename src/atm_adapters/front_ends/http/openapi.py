@@ -1,4 +1,4 @@
-"""The OpenAPI document: what each call takes and answers, as data."""
+"""The OpenAPI document: requests and answers of each call, as data."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -141,7 +141,7 @@ def _history_route(accounts: AccountHistory[Awaitable[Page]]) -> HTTPRouteHandle
 
 
 def _page_parameters(request: _Request) -> dict[str, Any]:
-    """Return the query's parameters. What is not a whole number stays text, which the use case refuses."""
+    """Return the query's parameters. Other values than whole numbers stay text, which the use case refuses."""
     parameters: dict[str, Any] = {}
     for name, text in parse_qsl(request.scope["query_string"].decode("latin-1"), keep_blank_values=True):
         if name in parameters:
