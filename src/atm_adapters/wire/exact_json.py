@@ -1,4 +1,4 @@
-"""Accounts, histories and requests in JSON: numbers stay exact between their bytes and a Decimal.
+"""Accounts and histories in JSON: numbers stay exact between their bytes and a Decimal.
 
 JSON does not limit the precision of numbers (RFC 8259, section 6), and most decoders read them as 64-bit
 floats. This module converts digits to a Decimal and back without a float.
@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated
+from urllib.parse import urlencode
 
 import msgspec
 
@@ -85,30 +86,23 @@ def encode_receipt(account: Account) -> bytes:
 
 def encode_account(account: Account) -> bytes:
     """Encode all facts about an account but its last entry. A limit of null is unlimited."""
-    return _encoder.encode(
-        _Account(
-            account.account_number,
-            account.balance,
-            account.available,
-            account.overdraft_limit,
-            account.withdrawal_limit,
-            account.closed,
-        )
-    )
+    return _encoder.encode(_Account(*_facts(account)))
 
 
 def encode_complete_account(account: Account) -> bytes:
     """Encode an account as :func:`encode_account` does, with the number of its last entry as ``entry``."""
-    return _encoder.encode(
-        _CompleteAccount(
-            account.account_number,
-            account.balance,
-            account.available,
-            account.overdraft_limit,
-            account.withdrawal_limit,
-            account.closed,
-            account.last_entry,
-        )
+    return _encoder.encode(_CompleteAccount(*_facts(account), account.last_entry))
+
+
+def _facts(account: Account) -> tuple[str, Decimal, Decimal | None, Decimal | None, Decimal | None, bool]:
+    """Return the values of ``_Account`` in its order."""
+    return (
+        account.account_number,
+        account.balance,
+        account.available,
+        account.overdraft_limit,
+        account.withdrawal_limit,
+        account.closed,
     )
 
 
@@ -131,10 +125,23 @@ def decode_account(body: bytes) -> Account:
         raise ValueError(str(error)) from error
 
 
+def next_page_url(account_number: str, page: Page, parameters: Mapping[str, object]) -> str | None:
+    """Return the address of the page that follows, or None at the end.
+
+    :param parameters: of the query for this page: ``before`` or ``after``, and ``limit``.
+    """
+    if not page.has_more:
+        return None
+    cursor: dict[str, object] = {"after" if "after" in parameters else "before": page.entries[-1].account.last_entry}
+    return (
+        f"/accounts/{account_number}/history?{urlencode(cursor | dict(parameters) | cursor)}"  # the cursor comes first
+    )
+
+
 def encode_page(account_number: str, page: Page, next_url: str | None, *, complete: bool = False) -> bytes:
     """Encode a page of an account's history.
 
-    :param next_url: the address of the page that follows, or None at the end.
+    :param next_url: as :func:`next_page_url` returns it.
     :param complete: whether every entry has the members of :func:`entry_members` that a remote repository needs.
     """
     entries = [entry_members(entry, complete=complete) for entry in page.entries]

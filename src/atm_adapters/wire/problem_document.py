@@ -31,7 +31,7 @@ def problem_document(error: AtmError) -> dict[str, Any]:
     elif isinstance(error, OutcomeUnknown):
         error = OutcomeUnknown("of this server", "its log says why", error.advice)
     response = response_for(error)
-    members = _members(f"{_TYPE_PREFIX}{error.code}", response.title, response.status, str(error)) | _facts(error)
+    members = _members(f"{_TYPE_PREFIX}{error.code}", response.title, response.status, str(error)) | facts_of(error)
     pointer = _pointer(error)
     if pointer is not None:
         members["errors"] = [{"pointer": pointer, "detail": str(error)}]
@@ -64,6 +64,12 @@ def decode_problem(body: bytes) -> AtmError | None:
     return UnknownRefusal(printable(str(members.get("detail", "The server gave no reason."))))
 
 
+def facts_of(error: AtmError) -> dict[str, object]:
+    """Return the constructor arguments of an error, except rejected input, which may be anything."""
+    hints = get_type_hints(type(error).__init__)
+    return {name: getattr(error, name) for name in signature(type(error)).parameters if hints.get(name) is not object}
+
+
 def _pointer(error: AtmError) -> str | None:
     """Return the JSON pointer to the wrong part of the request's body, if there is one."""
     match error:
@@ -78,12 +84,6 @@ def _pointer(error: AtmError) -> str | None:
 
 def _members(type_: str, title: str, status: int, detail: str) -> dict[str, Any]:
     return {"type": type_, "title": title, "status": int(status), "detail": detail}
-
-
-def _facts(error: AtmError) -> dict[str, object]:
-    """Return the constructor arguments of an error, except rejected input, which may be anything."""
-    hints = get_type_hints(type(error).__init__)
-    return {name: getattr(error, name) for name in signature(type(error)).parameters if hints.get(name) is not object}
 
 
 def _arguments(error_class: type[AtmError], members: dict[str, Any]) -> dict[str, object]:

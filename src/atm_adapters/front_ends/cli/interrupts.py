@@ -5,7 +5,6 @@ unknown. After it they are ignored, so that the answer is printed.
 """
 
 import signal
-from dataclasses import replace
 
 from atm_core import Account, OutcomeUnknown, Page, Transaction
 from atm_core.ports import Store
@@ -14,7 +13,7 @@ from atm_core.ports import Store
 class InterruptibleStore(Store):
     """A store for one change. If the change is interrupted, ``OutcomeUnknown`` names the key to repeat it with.
 
-    A transaction without a key gets one.
+    Its transaction must have a key, which the commands give to every transaction.
 
     :param name: the store's name in error messages, without a password.
     """
@@ -30,11 +29,7 @@ class InterruptibleStore(Store):
         return self._store.history(account_number, before=before, after=after, limit=limit)
 
     def execute(self, transaction: Transaction, /) -> Account:
-        from uuid import uuid4
-
-        key = transaction.key or uuid4().hex
-        keyed = replace(transaction, key=key)
-        advice = OutcomeUnknown.repeat_with(key)
+        advice = OutcomeUnknown.repeat_with(str(transaction.key))
         is_under_way = True
 
         def interrupt(*_: object) -> None:
@@ -46,7 +41,7 @@ class InterruptibleStore(Store):
                 signal.signal(number, interrupt)
         try:
             try:
-                return self._store.execute(keyed)
+                return self._store.execute(transaction)
             finally:  # without a call before it, so a second signal cannot come in between
                 is_under_way = False
         except KeyboardInterrupt as error:

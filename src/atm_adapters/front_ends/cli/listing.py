@@ -9,7 +9,7 @@ from decimal import Decimal
 from itertools import chain
 from typing import Any, Final, TypeAlias
 
-from atm_adapters.wire.exact_json import encode_account, encode_page, entry_members
+from atm_adapters.wire.exact_json import encode_account, encode_page, entry_members, next_page_url
 from atm_adapters.wire.untrusted_text import printable
 from atm_core import Account, Entry, Page
 from atm_core.money import MAX_MONEY, exact_sum
@@ -67,9 +67,7 @@ def history_tsv(page: Page) -> Iterator[str]:
 
 def history_json(account_number: str, page: Page, limit: int) -> Iterator[str]:
     """Format a page of a history as the HTTP API answers it."""
-    next_url = None
-    if page.has_more:
-        next_url = f"/accounts/{account_number}/history?before={page.entries[-1].account.last_entry}&limit={limit}"
+    next_url = next_page_url(account_number, page, {"limit": limit})
     yield printable(encode_page(account_number, page, next_url).decode()) + "\n"
 
 

@@ -44,17 +44,14 @@ def failures_reported(*, as_json: bool, key: str | None) -> Iterator[None]:
     except AtmError as error:
         from atm_adapters.wire.error_responses import response_for
 
-        hints = () if as_json else getattr(error, "__notes__", ())
-        print_failure(" ".join([str(error), *hints]), error.code, _facts(error, key), as_json=as_json)
+        if as_json:
+            from atm_adapters.wire.problem_document import facts_of
+
+            facts = facts_of(error) | ({"key": key} if isinstance(error, OutcomeUnknown) else {})
+            print_failure(str(error), error.code, facts, as_json=True)
+        else:
+            print_failure(" ".join([str(error), *getattr(error, "__notes__", ())]), error.code, as_json=False)
         raise typer.Exit(response_for(error).exit_code) from None
-
-
-def _facts(error: AtmError, key: str | None) -> dict[str, object]:
-    """Return the facts of an error except rejected input, which may be anything, and the key to repeat it with."""
-    from dataclasses import fields
-
-    facts = {field.name: getattr(error, field.name) for field in fields(error) if field.type is not object}  # type: ignore[arg-type]
-    return facts | {"key": key} if isinstance(error, OutcomeUnknown) else facts
 
 
 def print_failure(message: str, code: str, facts: dict[str, object] | None = None, *, as_json: bool) -> None:

@@ -9,7 +9,7 @@ from asyncio import CancelledError
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any, Final, TypeAlias, TypeVar, cast
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl
 
 from litestar import Request, get, post, put
 from litestar.exceptions.http_exceptions import RequestEntityTooLarge
@@ -25,6 +25,7 @@ from atm_adapters.wire.exact_json import (
     encode_complete_account,
     encode_page,
     encode_receipt,
+    next_page_url,
 )
 from atm_core import Account, AccountHistory, AccountRepository, Page, use_cases
 from atm_core.errors import AtmError, InvalidIdempotencyKey, InvalidPage, OutcomeUnknown, StoreUnavailable
@@ -130,10 +131,8 @@ def _history_route(accounts: AccountHistory[Awaitable[Page]]) -> HTTPRouteHandle
         logger.info("history of account %s read", number)
         complete = _prefers_complete(request)
         headers = [_COMPLETE] if complete else []
-        next_url = None
-        if page.has_more:
-            cursor = {"after" if "after" in parameters else "before": page.entries[-1].account.last_entry}
-            next_url = f"/accounts/{number}/history?{urlencode(cursor | parameters | cursor)}"
+        next_url = next_page_url(number, page, parameters)
+        if next_url is not None:
             headers.append((b"link", f'<{next_url}>; rel="next"'.encode()))
         return JsonResponse(encode_page(number, page, next_url, complete=complete), *headers)
 
