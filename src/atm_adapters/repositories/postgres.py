@@ -358,7 +358,7 @@ def _execute_in_transaction(
 def _row(entry: Entry, accounts: Mapping[str, Account]) -> dict[str, Any]:
     """Return the columns of an entry by name, and whether it is the last one of its account."""
     is_last = accounts[entry.account.account_number] is entry.account
-    return dict(zip(_ENTRY_COLUMN_NAMES, entry_row(entry, None), strict=True), is_last=is_last)
+    return dict(zip(_ENTRY_COLUMN_NAMES, entry_row(entry), strict=True), is_last=is_last)
 
 
 def _write(connection: Connection, rows: Sequence[dict[str, Any]], batch: UUID) -> None:

@@ -81,20 +81,23 @@ def entry_from(row: tuple[Any, ...]) -> Entry:
     return Entry(transaction, account, recorded_at)
 
 
-def entry_row(entry: Entry, recorded_at: datetime | str | None) -> tuple[Any, ...]:
-    """Return the row of an entry, in the order of :data:`ENTRY_COLUMNS`."""
+def entry_row(entry: Entry, recorded_at: str | None = None, absent: str | None = None) -> tuple[Any, ...]:
+    """Return the row of an entry, in the order of :data:`ENTRY_COLUMNS`.
+
+    :param absent: stands for the facts that the entry does not have.
+    """
     transaction, account, _ = entry
     return (
         account.account_number,
         account.last_entry,
         transaction.kind,
-        _cents(entry.amount),
-        transaction.key,
-        transaction.note,
+        _cents(entry.amount, absent),
+        transaction.key or absent,
+        transaction.note or absent,
         to_minor_units(account.balance),
-        _cents(account.overdraft_limit),
-        _cents(account.withdrawal_limit),
-        account.closed,
+        _cents(account.overdraft_limit, absent),
+        _cents(account.withdrawal_limit, absent),
+        int(account.closed),
         recorded_at,
     )
 
@@ -125,5 +128,5 @@ def _money(cents: int | None) -> Decimal | None:
     return None if cents is None else from_minor_units(cents)
 
 
-def _cents(money: Decimal | None) -> int | None:
-    return None if money is None else to_minor_units(money)
+def _cents(money: Decimal | None, absent: str | None) -> int | str | None:
+    return absent if money is None else to_minor_units(money)

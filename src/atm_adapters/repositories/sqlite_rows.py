@@ -6,13 +6,11 @@ import json
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from decimal import Decimal
 from typing import Final
 
-from atm_adapters.repositories.sql_rows import ACCOUNT_COLUMNS, ENTRY_COLUMNS, account_from, recorded_from
+from atm_adapters.repositories.sql_rows import ACCOUNT_COLUMNS, ENTRY_COLUMNS, account_from, entry_row, recorded_from
 from atm_adapters.repositories.sqlite_schema import IS_MILESTONE
 from atm_core import Account, AtmError, Entry, Transaction, decide
-from atm_core.money import to_minor_units
 
 SELECT_ACCOUNT: Final = f"SELECT {ACCOUNT_COLUMNS} FROM account WHERE account_number = ?"
 
@@ -106,29 +104,8 @@ def _write(connection: sqlite3.Connection, entries: Iterable[Entry], last_ids: d
     (last_id,) = connection.execute(_SELECT_LAST_ID).fetchone()
     rows = []
     for entry_id, entry in enumerate(entries, last_id + 1):
-        transaction, account, _ = entry
-        number = account.account_number
-        rows.append(
-            (
-                entry_id,
-                last_ids.get(number, ""),
-                number,
-                account.last_entry,
-                transaction.kind,
-                _cents(entry.amount),
-                transaction.key or "",
-                transaction.note or "",
-                to_minor_units(account.balance),
-                _cents(account.overdraft_limit),
-                _cents(account.withdrawal_limit),
-                int(account.closed),
-                now,
-            )
-        )
+        number = entry.account.account_number
+        rows.append((entry_id, last_ids.get(number, ""), *entry_row(entry, now, absent="")))
         last_ids[number] = entry_id
     connection.executemany(_INSERT_ENTRY, rows)
     connection.execute(_REPLACE_ACCOUNTS, (last_id,))
-
-
-def _cents(money: Decimal | None) -> int | str:
-    return "" if money is None else to_minor_units(money)
