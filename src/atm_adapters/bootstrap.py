@@ -5,11 +5,12 @@ Each repository, and the library that it needs, is imported when a URL asks for 
 
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final, Literal, TypeAlias, TypeGuard
 
 from atm_adapters.wire.errors import UnknownStore
-from atm_core import Account, StoreUnavailable
+from atm_core import Account, StoreNotInitialized, StoreUnavailable
 from atm_core.ports import AsyncStore, BatchRepository, CommitObserver, Store
 
 StoreKind: TypeAlias = Literal["memory", "postgresql", "remote", "sqlite"]
@@ -18,6 +19,9 @@ STORE_URL_HELP: Final = (
     "memory:, a file path, sqlite:///path (sqlite:////path for an absolute one), postgresql://host/database, "
     "or http://host:port of a server"
 )
+
+DEMO_ACCOUNTS: Final = (Account("0", 1000), Account("1", 1000))
+"""The accounts that a store in memory and the default file begin with."""
 
 _SQLITE = "sqlite:///"
 _HTTP = re.compile(r"https?://[^/?#]")
@@ -31,31 +35,63 @@ _SECRET_PARAMETER = re.compile(r"(?<=[?&])(?=[^=&?]*(?:pass|secret|key|%))[^=&?]
 _AMBIGUOUS = re.compile(r"postgres(?:ql)?://(?:[^/@]*@[^/?]*@|[^/]*/[^?]*@)|https?://[^/?#]*[/?#].*@", re.DOTALL)
 
 
-def open_store(url: str | None = None, *, must_exist: bool = False) -> Store:
+def open_store(url: str | None = None, *, create: bool = False) -> Store:
     """Open a store for blocking callers. A ``with`` statement closes it.
 
-    A new store gets the accounts "0" and "1" with 1000.00 each. An existing one is not changed.
+    A store in memory and the default file exist by themselves, and begin with the accounts "0" and "1" with 1000.00
+    each. The default file is upgraded when it is opened. Every other store is made and upgraded on purpose, with
+    :func:`init_store`, the command ``atm init``, or ``create``.
 
     :param url: ``memory:``, a file path, ``sqlite:///path`` (SQLAlchemy's convention: three slashes before a
         relative path, four for an absolute one), ``postgresql://`` with everything that libpq accepts, or
         ``http://host:port`` of a server, which is not contacted before it is used. None means
         :func:`default_store_url`.
-    :param must_exist: refuse a SQLite file that does not exist instead of creating it.
+    :param create: create the store, without accounts, if it does not exist, and upgrade its schema if it is old.
     :raises UnknownStore: if the URL has none of these forms.
+    :raises StoreNotInitialized: if the store does not exist or has an older schema.
     :raises StoreUnavailable: if the store cannot be opened. Its ``reason`` says why.
     """
     url = default_store_url() if url is None else url
+    try:
+        return _open(url)
+    except StoreNotInitialized as error:
+        is_default = _is_default_file(url)
+        if is_default or create:
+            return _open(url, DEMO_ACCOUNTS if is_default else ())
+        advice = f"to {'upgrade' if error.schema_version else 'create'} it, run: atm init{store_option(url)}"
+        raise StoreNotInitialized(error.store, f"{error.reason} ({advice})", error.schema_version) from error
+
+
+def init_store(url: str | None = None) -> int | None:
+    """Create a store as :func:`open_store` does with ``create``, and close it.
+
+    :returns: the version of the schema that was upgraded, 0 if the store was created, or None if nothing changed.
+    """
+    url = default_store_url() if url is None else url
+    try:
+        _open(url).close()
+    except StoreNotInitialized as error:
+        open_store(url, create=True).close()
+        return error.schema_version
+    return None
+
+
+def _open(url: str, initial_accounts: Iterable[Account] | None = None) -> Store:
+    """Open a store.
+
+    :param initial_accounts: the accounts of a new store. None means that the store must exist with the schema of this
+        release. Otherwise it is created or upgraded.
+    """
     kind = store_kind(url)
     if _AMBIGUOUS.match(url):
         raise StoreUnavailable(
             redact_url(url),
             "its password or another part has an unescaped @ or /; write %40 for @, %2F for /, %3F for ? and %23 for #",
         )
-    initial_accounts = [Account("0", 1000), Account("1", 1000)]
     if kind == "memory":
         from atm_adapters.repositories.memory import InMemoryAccountRepository
 
-        return InMemoryAccountRepository(initial_accounts)
+        return InMemoryAccountRepository(DEMO_ACCOUNTS)
 
     if kind == "postgresql":
         name = redact_url(url)
@@ -74,29 +110,28 @@ def open_store(url: str | None = None, *, must_exist: bool = False) -> Store:
 
     from atm_adapters.repositories.sqlite import SqliteAccountRepository
 
-    path = url.removeprefix(_SQLITE)
-    if must_exist and not os.path.exists(path):  # noqa: PTH110 - Path.exists() raises for some malformed paths
-        raise StoreUnavailable(path, "there is no such file")
-    return SqliteAccountRepository(path, initial_accounts)
+    return SqliteAccountRepository(url.removeprefix(_SQLITE), initial_accounts)
 
 
-def open_threaded_store(url: str | None = None) -> Store:
+def open_threaded_store(url: str | None = None, *, create: bool = False) -> Store:
     """Open a store for threads, which share commits where a commit costs a sync of the disk or a round trip.
 
-    :param url: as for :func:`open_store`.
+    :param url: as for :func:`open_store`, like ``create``.
     :raises UnknownStore: as :func:`open_store` does. The same holds for ``StoreUnavailable``.
     """
     from atm_adapters.repositories.group_commit import ThreadedGroupCommit
 
     url = default_store_url() if url is None else url
-    store = open_store(url)
+    store = open_store(url, create=create)
     return ThreadedGroupCommit(store) if _shares_commits(store, url) else store
 
 
-def open_async_store(url: str | None = None, *, observer: CommitObserver | None = None) -> AsyncStore:
+def open_async_store(
+    url: str | None = None, *, create: bool = False, observer: CommitObserver | None = None
+) -> AsyncStore:
     """Open a store for callers on one event loop. Opening may block for a moment.
 
-    :param url: as for :func:`open_store`.
+    :param url: as for :func:`open_store`, like ``create``.
     :param observer: receives an event for every commit that callers share.
     :raises UnknownStore: as :func:`open_store` does. The same holds for ``StoreUnavailable``.
     """
@@ -104,7 +139,7 @@ def open_async_store(url: str | None = None, *, observer: CommitObserver | None 
     from atm_adapters.repositories.group_commit import GroupCommit
 
     url = default_store_url() if url is None else url
-    store = open_store(url)
+    store = open_store(url, create=create)
     if _shares_commits(store, url):
         return GroupCommit(store, observer=observer)
     return InlineBridge(store) if store_kind(url) == "memory" else ThreadPoolBridge(store)
@@ -160,23 +195,48 @@ def redact_url(url: str) -> str:
     return shown + url[end:]
 
 
+def store_option(url: str | None) -> str:
+    """Return the option that names the same store in a command, without its password, with a leading space.
+
+    It is empty for the store that commands use without an option.
+    """
+    if url is None or url == os.environ.get("ATM_STORE"):
+        return ""
+    from shlex import quote
+
+    return f" --store {quote(redact_url(url))}"
+
+
 def default_store_url() -> str:
     """Return the URL of the store that front ends use by default.
 
-    :returns: the value of ``ATM_STORE`` if it is set, otherwise the path of a SQLite file in the user data
-        folder. The folder is created if it does not exist.
+    :returns: the value of ``ATM_STORE`` if it is set, otherwise the path of the default file: a SQLite file in the
+        user data folder. The folder is created if it does not exist.
     :raises StoreUnavailable: if that folder cannot be created.
     """
     if url := os.environ.get("ATM_STORE"):
         return url
+    file = _default_file()
+    try:
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreUnavailable(str(file.parent), f"the folder cannot be created ({error.strerror})") from error
+    return str(file)
+
+
+def _default_file() -> Path:
     from platformdirs import user_data_path
 
     try:
-        folder: Path = user_data_path("mini-atm", appauthor=False)
+        return user_data_path("mini-atm", appauthor=False) / "accounts.sqlite3"
     except RuntimeError as error:  # neither the environment nor the system knows a home folder
         raise StoreUnavailable("in your user data folder", "you have no home folder; name a store") from error
+
+
+def _is_default_file(url: str) -> bool:
+    if store_kind(url) != "sqlite":
+        return False
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StoreUnavailable(str(folder), f"the folder cannot be created ({error.strerror})") from error
-    return str(folder / "accounts.sqlite3")
+        return Path(url.removeprefix(_SQLITE)) == _default_file()
+    except StoreUnavailable:
+        return False

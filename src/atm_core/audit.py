@@ -1,4 +1,7 @@
-"""The audit replays the journal, and compares each account with what its entries make of it."""
+"""The audit replays the journal, and compares each account with what its entries make of it.
+
+That no key occurs twice is not its business, because it keeps nothing of earlier entries. Stores have a unique index.
+"""
 
 from collections.abc import Iterable, Iterator
 from itertools import groupby
@@ -6,7 +9,7 @@ from operator import itemgetter
 from typing import NamedTuple, TypeAlias
 
 from atm_core.account import Account
-from atm_core.errors import AtmError
+from atm_core.errors import AtmError, InconsistentJournal
 from atm_core.transaction import Entry
 
 JournalRow: TypeAlias = tuple[str, int, Account | Entry | None]
@@ -24,7 +27,7 @@ class AuditedAccount(NamedTuple):
     if the account's row is damaged. ``expected`` is what its transactions make of it, without those that cannot be
     applied. It is None if there is no opening. ``entries`` is the number of its entries. ``first_mismatch`` is the
     number of the first entry that does not follow from the ones before it (a wrong balance or limit, a gap in the
-    numbers, a key that occurs twice, a transaction that the rules forbid, a damaged row), or None.
+    numbers, a transaction that the rules forbid, a damaged row), or None.
     """
 
     account_number: str
@@ -47,17 +50,34 @@ def audit(rows: Iterable[JournalRow]) -> Iterator[AuditedAccount]:
     for account_number, group in groupby(rows, itemgetter(0)):
         account = expected = first_mismatch = None
         entries = 0
-        keys: set[str] = set()
         for _, number, value in group:
             if isinstance(value, Account):
                 account = value
             elif value is not None or number != 0:
                 entries += 1
                 after = _apply(value, expected)
-                if first_mismatch is None and not _follows(value, after, keys):
+                if first_mismatch is None and not _follows(value, after):
                     first_mismatch = number
                 expected = after or expected
         yield AuditedAccount(account_number, account, expected, entries, first_mismatch)
+
+
+def replayed(entries: Iterable[Entry]) -> Iterator[Entry]:
+    """Yield entries unchanged, after checking that each follows from the ones before it.
+
+    :param entries: a journal, ordered by account number and entry number.
+    :raises InconsistentJournal: at the first entry that does not follow or is not in that order.
+    """
+    account_number, account = "", None
+    for entry in entries:
+        number = entry.account.account_number
+        if number > account_number:
+            account_number, account = number, None
+        after = _apply(entry, account)
+        if number < account_number or not _follows(entry, after):
+            raise InconsistentJournal(number, entry.account.last_entry)
+        account = after
+        yield entry
 
 
 def _apply(entry: Entry | None, account: Account | None) -> Account | None:
@@ -68,13 +88,9 @@ def _apply(entry: Entry | None, account: Account | None) -> Account | None:
         return None
 
 
-def _follows(entry: Entry | None, after: Account | None, keys: set[str]) -> bool:
-    """Return whether an entry holds the account as it must be after it, under none of the keys so far."""
-    if entry is None or not _are_same(entry.account, after) or entry.transaction.key in keys:
-        return False
-    if entry.transaction.key is not None:
-        keys.add(entry.transaction.key)
-    return True
+def _follows(entry: Entry | None, after: Account | None) -> bool:
+    """Return whether an entry holds the account as it must be after it."""
+    return entry is not None and _are_same(entry.account, after)
 
 
 def _are_same(account: Account, other: Account | None) -> bool:

@@ -195,6 +195,27 @@ class IdempotencyKeyReused(AtmError):
         )
 
 
+class InconsistentJournal(AtmError):
+    """An entry of a journal does not follow from the ones before it. Entries are ordered by account and number."""
+
+    code = "inconsistent-journal"
+    account_number: str
+    entry: int
+
+    def __str__(self) -> str:
+        return f"Entry {self.entry} of account {self.account_number} does not follow from the entries before it."
+
+
+class StoreNotEmpty(AtmError):
+    """The store has accounts, and only an empty one can be filled with a journal."""
+
+    code = "store-not-empty"
+    store: str
+
+    def __str__(self) -> str:
+        return f"The store {self.store} has accounts. A journal can be imported into an empty store only."
+
+
 class StoreUnavailable(AtmError):
     """The store cannot be opened or does not answer. Nothing was changed.
 
@@ -207,6 +228,16 @@ class StoreUnavailable(AtmError):
 
     def __str__(self) -> str:
         return f"The store {self.store} is unavailable: {self.reason}."
+
+
+class StoreNotInitialized(StoreUnavailable):
+    """The store must be created or upgraded first.
+
+    ``schema_version`` is what it has, older than that of this release, or 0 if the store does not exist.
+    """
+
+    code = "store-not-initialized"
+    schema_version: int
 
 
 class Overloaded(AtmError):

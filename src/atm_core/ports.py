@@ -3,7 +3,8 @@
 The docstrings are the contract. ``atm_adapters.conformance.repository`` tests it.
 """
 
-from collections.abc import Coroutine, Generator, Mapping, Sequence
+from collections.abc import Coroutine, Generator, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, Protocol, Self, TypeVar, runtime_checkable
 
@@ -157,12 +158,65 @@ class AuditableStore(ListableStore, Protocol):
         ...
 
     def audit(self) -> Generator[AuditedAccount, None, None]:
-        """Compare each balance with its journal, both as of one moment, without changing anything.
+        """Compare each account with its journal, both as of one moment, without changing anything.
 
-        :returns: the finding for every account, and for every account number that has entries but no account.
-            The generator reads in steps. Until it is exhausted or closed, the store keeps older versions of
-            changed data.
+        :returns: the finding for every account, and for every account number that has entries but no account, in
+            the order of account numbers. An entry with a key that an earlier entry of its account has is a mismatch.
+            Memory use does not depend on the number of accounts and entries.
         :raises StoreUnavailable: if the store cannot be read, or reports that it is damaged.
+        """
+        ...
+
+
+@runtime_checkable
+class PortableStore(Store, Protocol):
+    """A store whose journal can be copied to another store, with every fact: keys, limits, notes and times."""
+
+    def count_entries(self) -> int:
+        """Return the number of entries in the journal."""
+        ...
+
+    def export_entries(self, account_number: str | None = None, /) -> Generator[Entry, None, None]:
+        """Read the journal as of one moment, while other callers write.
+
+        Memory use does not depend on the number of entries.
+
+        :param account_number: read the entries of this account only.
+        :returns: the entries, ordered by account number (by code points, whatever the store's text order) and entry
+            number. Two stores with equal journals return equal entries.
+        :raises AccountNotFound: if an account is named and does not exist.
+        :raises StoreUnavailable: if the store cannot be read.
+        """
+        ...
+
+    def import_entries(self, entries: Iterable[Entry], /) -> None:
+        """Fill the store, which must have no accounts, with a journal. All entries are one commit.
+
+        Memory use does not depend on the number of entries. An exception that ``entries`` raises leaves the store
+        empty.
+
+        :param entries: as :func:`~atm_core.audit.replayed` yields them.
+        :raises StoreNotEmpty: if the store has an account.
+        :raises InconsistentJournal: if two entries of an account have the same key.
+        :raises StoreUnavailable: if nothing was committed.
+        :raises OutcomeUnknown: if it is not known whether the commit succeeded.
+        """
+        ...
+
+
+@runtime_checkable
+class BackupStore(AuditableStore, Protocol):
+    """A store that can be copied to a file while it is in use."""
+
+    def back_up(self, file: str, /, *, replace: bool = False) -> AbstractContextManager[AuditableStore]:
+        """Copy the store, as of one moment, to a file that this store's user alone can read.
+
+        The block receives the copy, opened under a temporary name in the same folder, and may check it. The copy gets
+        its name at the end of the block, when it is on disk. If the block raises, the copy is deleted.
+
+        :param replace: replace a file with that name.
+        :raises StoreUnavailable: if the copy cannot be written, or if there is a file with that name that must not be
+            replaced.
         """
         ...
 

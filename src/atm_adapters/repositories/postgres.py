@@ -23,7 +23,7 @@ from uuid import UUID, uuid4
 import psycopg
 from psycopg import errors
 
-from atm_adapters.repositories.postgres_schema import check_version, is_outdated, upgrade
+from atm_adapters.repositories.postgres_schema import check_version, upgrade
 from atm_adapters.repositories.postgres_session import Connection, PostgresSession, is_in_doubt, warnings_as_errors
 from atm_adapters.repositories.sql_rows import (
     ACCOUNT_COLUMNS,
@@ -129,18 +129,20 @@ class PostgresAccountRepository(BatchRepository):
 
     :param url: a connection URL of libpq, with several hosts, ``target_session_attrs``, TLS and service files as
         in PostgreSQL's manual (section "Connection Strings").
-    :param initial_accounts: the accounts of a new database. Each gets an opening as its first entry. An existing
-        database gets none.
+    :param initial_accounts: the accounts of a new database, whose tables are created. Each gets an opening as its
+        first entry. An existing database with older tables is upgraded. None means that the database must have the
+        tables of this release. Then the user needs no right to create tables.
     :param name: the store's name in error messages, without a password.
     :param retry_timeout: seconds during which calls retry while the database is unreachable. A call that the database
         does not answer is aborted two seconds later.
+    :raises StoreNotInitialized: if the database has no tables or older ones, and there are no initial accounts.
     :raises StoreUnavailable: if the database cannot be used.
     """
 
     def __init__(
         self,
         url: str,
-        initial_accounts: Iterable[Account] = (),
+        initial_accounts: Iterable[Account] | None = None,
         *,
         name: str = "PostgreSQL",
         retry_timeout: float = 5.0,
@@ -250,18 +252,17 @@ class PostgresAccountRepository(BatchRepository):
         """Close the connections. Calls under way end with an error, and further calls raise ``StoreUnavailable``."""
         self._session.close()
 
-    def _prepare(self, connection: Connection, initial_accounts: Iterable[Account]) -> None:
+    def _prepare(self, connection: Connection, initial_accounts: Iterable[Account] | None) -> None:
         """Create or upgrade the tables unless they are those of this release."""
 
         def fill(connection: Connection) -> None:
-            _execute_in_transaction(connection, [Opening.of(account) for account in initial_accounts], uuid4())
+            accounts = initial_accounts or ()
+            _execute_in_transaction(connection, [Opening.of(account) for account in accounts], uuid4())
 
         encoding = connection.info.parameter_status("server_encoding")
         if encoding != "UTF8":  # it lacks characters of notes, and one such note would fail the whole batch
             raise StoreUnavailable(self._name, f"its encoding is {encoding}; create the database with ENCODING 'UTF8'")
-        with self._session.limited(connection, self._retry_timeout):
-            must_upgrade = is_outdated(connection)
-        if must_upgrade:
+        if initial_accounts is not None:
             with self._session.limited(connection, _MAX_UPGRADE):
                 upgrade(connection, self._name, fill)
         with self._session.limited(connection, self._retry_timeout):

@@ -10,7 +10,7 @@ from psycopg import IsolationLevel, errors
 
 from atm_adapters.repositories.postgres_session import Connection
 from atm_adapters.repositories.sql_rows import unsupported_version
-from atm_core import StoreUnavailable
+from atm_core import StoreNotInitialized, StoreUnavailable
 
 _VERSION_1 = """
 CREATE TABLE account (
@@ -92,23 +92,21 @@ _LOCK_VERSION: Final = f"{_READ_VERSION} FOR UPDATE"
 _TABLES_EXIST: Final = (errors.DuplicateTable, errors.UniqueViolation)
 
 
-def is_outdated(connection: Connection) -> bool:
-    """Return whether there are no tables, or those of an earlier version."""
-    try:
-        return _read_version(connection) < _VERSION
-    except errors.UndefinedTable:
-        return True
-
-
 def check_version(connection: Connection, store: str) -> None:
     """Check that the tables are those of this release.
 
     :param store: the store's name in error messages.
-    :raises StoreUnavailable: if they are not.
-    :raises psycopg.Error: if there are none.
+    :raises StoreNotInitialized: if there are none, or older ones.
+    :raises StoreUnavailable: if they are newer.
     """
-    version = _read_version(connection)
-    if version != _VERSION:
+    try:
+        version = _read_version(connection)
+    except errors.UndefinedTable:
+        version = 0
+    if version < _VERSION:
+        reason = f"its schema has version {version}, older than {_VERSION}" if version else "it has no tables"
+        raise StoreNotInitialized(store, reason, version)
+    if version > _VERSION:
         raise StoreUnavailable(store, unsupported_version(version, _VERSION))
 
 

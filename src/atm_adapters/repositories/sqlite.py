@@ -1,11 +1,12 @@
 """Accounts in a SQLite file: one machine, any number of processes, durable before answered."""
 
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from os import PathLike
-from os.path import isdir
+from os.path import isdir, lexists
 from pathlib import Path
 from threading import Lock
 from typing import Any, TypeVar
@@ -30,7 +31,7 @@ from atm_adapters.repositories.sqlite_schema import (
     write_version,
 )
 from atm_core import Account, AuditedAccount, Opening, Transaction, audit
-from atm_core.errors import AccountNotFound, AtmError, OutcomeUnknown, StoreUnavailable
+from atm_core.errors import AccountNotFound, AtmError, OutcomeUnknown, StoreNotInitialized, StoreUnavailable
 from atm_core.ports import BatchRepository, Durability, Page
 
 T = TypeVar("T")
@@ -56,15 +57,22 @@ class SqliteAccountRepository(BatchRepository):
     compares all files if the last comparison is 0.1 seconds old. For so long, a read may return what a replaced file
     held. Of the log, calls check only that it exists. ``durability`` compares it.
 
-    :param path: the file. It is created if it does not exist, but its folder is not. It may have no second name
-        (hard link), because its log belongs to a name.
-    :param initial_accounts: the accounts of a new file. An existing file is not changed.
+    :param path: the file. It may have no second name (hard link), because its log belongs to a name.
+    :param initial_accounts: the accounts of a new file, which is created if it does not exist, readable by its owner
+        only. Its folder must exist. An existing file with an older schema is upgraded. None means that the file must
+        exist with the schema of this release.
     :param lock_timeout: seconds to wait while another process writes to the file.
+    :raises StoreNotInitialized: if the file does not exist, is empty, or has an older schema, and there are no initial
+        accounts.
     :raises StoreUnavailable: if the file cannot be used.
     """
 
     def __init__(
-        self, path: str | PathLike[str], initial_accounts: Iterable[Account] = (), *, lock_timeout: float = 10.0
+        self,
+        path: str | PathLike[str],
+        initial_accounts: Iterable[Account] | None = None,
+        *,
+        lock_timeout: float = 10.0,
     ) -> None:
         try:
             self._path = Path(path).absolute()
@@ -78,6 +86,8 @@ class SqliteAccountRepository(BatchRepository):
         self._next_probe = time.monotonic()
         self._files = SqliteFiles(self._file)
         self._is_prepared = False
+        if initial_accounts is not None:
+            self._create_file()
         self._writer = self._connect()
         try:
             self._files.remember_file()
@@ -177,19 +187,26 @@ class SqliteAccountRepository(BatchRepository):
         if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
             oldest = ".".join(map(str, _OLDEST_SQLITE))
             raise self._unavailable(f"it needs SQLite {oldest} or newer, and this Python has {sqlite3.sqlite_version}")
-        self._files.check()  # first, because SQLite would create a file that was moved away
+        self._files.check()
         with self._translate_errors():
             try:
+                self._files.check_openable()
+                uri = f"{self._path.as_uri()}?mode=rw"  # does not create the file
+            except ValueError as error:  # a null character or a lone surrogate
+                raise self._unavailable(f"it is not a valid path ({error})") from error
+            try:
                 connection = sqlite3.connect(
-                    self._path,
+                    uri,
+                    uri=True,
                     timeout=self._lock_timeout,
                     isolation_level=None,  # the driver begins no transactions
                     check_same_thread=False,  # the locks guard the connections
                 )
-            except ValueError as error:  # a null character or a lone surrogate
-                raise self._unavailable(f"it is not a valid path ({error})") from error
+            except sqlite3.Error as error:
+                if _code(error) == sqlite3.SQLITE_CANTOPEN and not lexists(self._path):
+                    raise StoreNotInitialized(self._file, self._missing(), 0) from error
+                raise
             try:
-                self._files.check_openable()
                 # FULL is SQLite's default, but distributions can change it.
                 connection.execute("PRAGMA synchronous = FULL")
                 # A commit writes whole pages, so small pages suit accounts that are spread over a large file. Rare
@@ -203,17 +220,32 @@ class SqliteAccountRepository(BatchRepository):
                 raise
             return connection
 
-    def _prepare(self, initial_accounts: Iterable[Account]) -> None:
+    def _create_file(self) -> None:
+        """Create the file unless it exists, readable by its owner only. SQLite gives its log the same permissions."""
+        try:
+            self._files.check_openable()
+            os.close(os.open(self._file, os.O_CREAT, 0o600))
+        except FileNotFoundError as error:
+            raise self._unavailable(self._missing()) from error
+        except OSError as error:
+            raise self._unavailable(f"the file cannot be created ({error.strerror})") from error
+        except ValueError as error:
+            raise self._unavailable(f"it is not a valid path ({error})") from error
+
+    def _prepare(self, initial_accounts: Iterable[Account] | None) -> None:
         with self._translate_errors():
-            is_current = read_version(self._writer, self._file) == VERSION
+            version = read_version(self._writer, self._file)
+            if version != VERSION and initial_accounts is None:
+                reason = f"its schema has version {version}, older than {VERSION}" if version else "the file is empty"
+                raise StoreNotInitialized(self._file, reason, version)
             self._switch_to_wal()
-        if not is_current:
+        if version != VERSION:
             with self._commit() as connection:
                 # Read again under the lock, because another process may have created or upgraded the file.
                 version = read_version(connection, self._file)
                 migrate(connection, version)
                 if version == 0:
-                    execute_batch(connection, [Opening.of(account) for account in initial_accounts])
+                    execute_batch(connection, [Opening.of(account) for account in initial_accounts or ()])
 
     def _switch_to_wal(self) -> None:
         (mode,) = self._writer.execute("PRAGMA journal_mode").fetchone()
@@ -286,15 +318,16 @@ class SqliteAccountRepository(BatchRepository):
     def _reason(self, error: sqlite3.Error) -> str:
         """Return what is wrong with the file, in the user's words where SQLite has none."""
         code = _code(error)
-        if code == sqlite3.SQLITE_CANTOPEN:
-            # os.path.isdir() never raises. Path.is_dir() does for long or unreadable paths.
-            if not isdir(self._path.parent):  # noqa: PTH112
-                return f"there is no folder {self._path.parent}"
-            if isdir(self._path):  # noqa: PTH112
-                return "it is a folder, not a file"
+        # os.path.isdir() never raises. Path.is_dir() does for long or unreadable paths.
+        if code == sqlite3.SQLITE_CANTOPEN and isdir(self._path):  # noqa: PTH112
+            return "it is a folder, not a file"
         if code == sqlite3.SQLITE_BUSY:
             return f"another process kept it locked for {self._lock_timeout:g} seconds"
         return str(error)
+
+    def _missing(self) -> str:
+        is_there = isdir(self._path.parent)  # noqa: PTH112
+        return "there is no such file" if is_there else f"there is no folder {self._path.parent}"
 
     def _unavailable(self, reason: str) -> StoreUnavailable:
         return StoreUnavailable(self._file, reason)

@@ -34,6 +34,8 @@ ERROR_RESPONSES: Final[dict[type[errors.AtmError], ErrorResponse]] = {
     errors.WithdrawalLimitExceeded: ErrorResponse("Withdrawal limit exceeded", 409, REFUSED),
     errors.BalanceOutOfRange: ErrorResponse("Balance out of range", 422, REFUSED),
     errors.IdempotencyKeyReused: ErrorResponse("Idempotency key reused", 422, REFUSED),
+    errors.InconsistentJournal: ErrorResponse("Inconsistent journal", 422, INVALID),
+    errors.StoreNotEmpty: ErrorResponse("Store not empty", 409, REFUSED),
     errors.StoreUnavailable: ErrorResponse("Store unavailable", 503, UNAVAILABLE),
     errors.Overloaded: ErrorResponse("Overloaded", 503, UNAVAILABLE),
     errors.OutcomeUnknown: ErrorResponse("Outcome unknown", 503, UNKNOWN),

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from atm_adapters.front_ends.cli.app import MONEY, app, opened, opened_for_change, store_option
+from atm_adapters.bootstrap import store_option
+from atm_adapters.front_ends.cli.app import MONEY, app, opened, opened_for_change
 from atm_adapters.front_ends.cli.options import (
     AccountNumber,
     Amount,

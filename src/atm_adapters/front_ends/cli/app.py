@@ -1,6 +1,5 @@
 """The ``atm`` application: how commands are parsed, how they open stores, and how they end."""
 
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -10,7 +9,7 @@ from typing import Annotated, Any, NoReturn, TypeVar
 import typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup
 
-from atm_adapters.bootstrap import default_store_url, open_store, redact_url
+from atm_adapters.bootstrap import default_store_url, open_store, redact_url, store_option
 from atm_adapters.front_ends.cli.options import ACCOUNT, NO_HYPHEN
 from atm_adapters.front_ends.cli.output import discard_output, echo, fail, failures_reported, print_failure
 from atm_core import AccountNotFound
@@ -138,9 +137,9 @@ def main(
 
 
 @contextmanager
-def opened(url: str | None, *, must_exist: bool = False) -> Iterator[Store]:
+def opened(url: str | None) -> Iterator[Store]:
     """Open the store for one command."""
-    with closing(open_store(url, must_exist=must_exist)) as store:
+    with closing(open_store(url)) as store:
         try:
             yield store
         except AccountNotFound as error:
@@ -160,12 +159,3 @@ def opened_for_change(url: str | None) -> Iterator[Store]:
 def fail_unable(url: str | None, reason: str) -> NoReturn:
     """Exit because this kind of store cannot do what the command needs."""
     fail(f"The store {redact_url(url or default_store_url())} {reason}", 2, "not-supported")
-
-
-def store_option(url: str | None) -> str:
-    """Return the option that names the same store in another command, without its password."""
-    if url is None or url == os.environ.get("ATM_STORE"):
-        return ""
-    from shlex import quote
-
-    return f" --store {quote(redact_url(url))}"

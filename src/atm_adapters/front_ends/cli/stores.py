@@ -1,16 +1,51 @@
-"""Commands for whole stores: list the accounts, verify the journal."""
+"""Commands for whole stores: create or upgrade one, list its accounts, verify its journal."""
 
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Annotated
 
 import typer
 
+from atm_adapters.bootstrap import DEMO_ACCOUNTS, default_store_url, init_store, redact_url, store_kind
 from atm_adapters.front_ends.cli.app import STORES, app, fail_unable, opened
 from atm_adapters.front_ends.cli.options import StoreUrl
-from atm_adapters.front_ends.cli.output import echo_all, echo_in_pager
-from atm_core import AuditedAccount
+from atm_adapters.front_ends.cli.output import echo, echo_all, echo_in_pager
+from atm_core import AccountAlreadyExists, AuditedAccount, Opening
 from atm_core.ports import AuditableStore, ListableStore
+
+
+@app.command(rich_help_panel=STORES)
+def init(
+    store: StoreUrl = None,
+    demo: Annotated[
+        bool, typer.Option("--demo", help="Add the accounts 0 and 1, with 1000.00 each, unless they exist.")
+    ] = False,
+) -> None:
+    """Create a store, or upgrade an existing one to the schema of this release.
+
+    A new store has no accounts. The command may be repeated, and says what it did. Before an upgrade, make a backup and
+    stop the servers of the earlier release, because there is no way back.
+
+    Example: `atm init --store accounts.sqlite3`
+    """
+    url = default_store_url() if store is None else store
+    if store_kind(url) in ("memory", "remote"):
+        fail_unable(url, "needs no atm init.")
+    name = redact_url(url)
+    match init_store(url):
+        case None:
+            echo(f"The store {name} exists, with the schema of this release.")
+        case 0:
+            echo(f"Created the store {name}.")
+        case version:
+            echo(f"Upgraded the store {name} from schema version {version}.")
+    if demo:
+        with opened(url) as accounts:
+            for account in DEMO_ACCOUNTS:
+                with suppress(AccountAlreadyExists):
+                    accounts.execute(Opening.of(account))
+                    echo(f"Opened account {account.account_number} with {account.balance}.")
 
 
 @app.command(rich_help_panel=STORES)
@@ -61,7 +96,7 @@ def verify(
     from atm_adapters.front_ends.cli.findings import audit_document, audit_report
     from atm_adapters.wire.error_responses import FAILED
 
-    with opened(store, must_exist=True) as auditable:
+    with opened(store) as auditable:
         if not isinstance(auditable, AuditableStore):
             fail_unable(
                 store, "has no journal that this command can read. Run it where a file or a database has the accounts."
