@@ -37,6 +37,7 @@ ERROR_RESPONSES: Final[dict[type[errors.AtmError], ErrorResponse]] = {
     errors.InconsistentJournal: ErrorResponse("Inconsistent journal", 422, INVALID),
     errors.StoreNotEmpty: ErrorResponse("Store not empty", 409, REFUSED),
     errors.StoreUnavailable: ErrorResponse("Store unavailable", 503, UNAVAILABLE),
+    errors.StoreNotInitialized: ErrorResponse("Store not initialized", 503, UNAVAILABLE),
     errors.Overloaded: ErrorResponse("Overloaded", 503, UNAVAILABLE),
     errors.OutcomeUnknown: ErrorResponse("Outcome unknown", 503, UNKNOWN),
     errors.AtmError: ErrorResponse("Refused", 422, REFUSED),  # every refusal without a row of its own
