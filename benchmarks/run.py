@@ -28,6 +28,7 @@ from library_load import (
 )
 from report import CHARTED, Claim, write
 from support.postgres import Postgres, running_postgres
+from support.stores import demo_store
 
 from atm_adapters.repositories.postgres import PostgresAccountRepository
 from atm_adapters.repositories.sqlite import SqliteAccountRepository
@@ -86,7 +87,7 @@ def over_http(folder: Path, postgres: Postgres) -> Iterator[Subjects]:
                 reference("floor:app"),
                 mini_atm("memory:"),
                 mini_atm("memory:", log_level="info"),
-                mini_atm(str(folder / "http.sqlite3")),
+                mini_atm(demo_store(folder / "http.sqlite3")),
                 mini_atm(postgres.url),
             )
         ]

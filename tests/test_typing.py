@@ -6,6 +6,7 @@ Each ignore below is an assertion: ``warn_unused_ignores`` reports it if mypy ac
 import asyncio
 
 from atm_adapters import open_async_store, open_store, open_threaded_store
+from atm_adapters.bootstrap import init_store
 from atm_adapters.front_ends.http.app import create_app
 from atm_adapters.repositories.bridges import InlineBridge
 from atm_adapters.repositories.group_commit import GroupCommit, ThreadedGroupCommit
@@ -42,8 +43,13 @@ def accepted_and_rejected_stores() -> None:
         blocking: Store = store
         account: Account = deposit(store, "0", 1)
         GroupCommit(store)  # type: ignore[arg-type] # not every store can share commits
-    with open_threaded_store("memory:") as store:
+    open_store("memory:", True)  # type: ignore[call-arg] # what it means must be named
+    open_store("memory:", create="yes")  # type: ignore[arg-type]
+    with open_threaded_store("memory:", create=True) as store:
         account = deposit(store, "0", 1)
+    changed: int | None = init_store("memory:")
+    changed = init_store("memory:", create=True)  # type: ignore[call-arg]
+    assert changed is None
     with ThreadedGroupCommit(BLOCKING) as threaded:
         account = deposit(threaded, "0", 1)
         InlineBridge(threaded)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from support.stores import demo_store
 
 from atm_adapters.bootstrap import (
     default_store_url,
@@ -27,7 +28,7 @@ from atm_adapters.repositories.group_commit import GroupCommit, ThreadedGroupCom
 from atm_adapters.repositories.memory import InMemoryAccountRepository
 from atm_adapters.repositories.remote import RemoteAccountRepository
 from atm_adapters.wire.errors import UnknownStore
-from atm_core import Account, StoreUnavailable, deposit, get_account, open_account
+from atm_core import StoreUnavailable, deposit, get_account
 from atm_core.ports import Store
 
 
@@ -45,6 +46,12 @@ def test_memory_is_a_new_store_each_time() -> None:
     assert get_account(open_store("memory:"), "0").balance == 1000
 
 
+@pytest.fixture
+def x_db() -> str:
+    """Create the store ``x.db``."""
+    return demo_store("x.db")
+
+
 @pytest.mark.parametrize(
     ("url", "threaded", "asynchronous"),
     [
@@ -53,6 +60,7 @@ def test_memory_is_a_new_store_each_time() -> None:
         ("http://127.0.0.1:1", RemoteAccountRepository, ThreadPoolBridge),
     ],
 )
+@pytest.mark.usefixtures("x_db")
 def test_callers_share_commits_where_commits_cost_time(url: str, threaded: type, asynchronous: type) -> None:
     async def run() -> None:
         async with open_async_store(url) as accounts:
@@ -63,6 +71,7 @@ def test_callers_share_commits_where_commits_cost_time(url: str, threaded: type,
         assert type(accounts) is threaded
 
 
+@pytest.mark.usefixtures("x_db")
 @pytest.mark.parametrize("open_", [open_store, open_threaded_store])
 @pytest.mark.parametrize("url", ["x.db", "http://127.0.0.1:1"])
 def test_with_statement_closes_the_store(open_: Callable[[str], Store], url: str) -> None:
@@ -72,6 +81,7 @@ def test_with_statement_closes_the_store(open_: Callable[[str], Store], url: str
         deposit(accounts, "0", 1)
 
 
+@pytest.mark.usefixtures("x_db")
 @pytest.mark.parametrize("url", ["x.db", "http://127.0.0.1:1"])
 def test_async_with_statement_closes_the_store(url: str) -> None:
     async def run() -> None:
@@ -84,20 +94,11 @@ def test_async_with_statement_closes_the_store(url: str) -> None:
 
 
 @pytest.mark.parametrize("url", ["x.db", "./x.db", "sqlite:///x.db", "{here}/x.db", "sqlite:///{here}/x.db"])
-def test_path_and_sqlite_url_name_the_same_file(url: str, tmp_path: Path) -> None:
+def test_path_and_sqlite_url_name_the_same_file(url: str, tmp_path: Path, x_db: str) -> None:
     with closing(open_store(url.format(here=tmp_path))) as accounts:
         deposit(accounts, "0", 1)
-    with closing(open_store("x.db")) as accounts:
+    with closing(open_store(x_db)) as accounts:
         assert get_account(accounts, "0").balance == 1001
-
-
-def test_only_a_new_store_gets_the_initial_accounts() -> None:
-    with closing(open_store("x.db")) as accounts:
-        assert get_account(accounts, "0") == Account("0", "1000.00")
-        deposit(accounts, "1", "0.50")
-        open_account(accounts, "2", 7)
-    with closing(open_store("x.db")) as accounts:
-        assert [str(get_account(accounts, number).balance) for number in "012"] == ["1000.00", "1000.50", "7.00"]
 
 
 @pytest.mark.parametrize(
@@ -126,12 +127,6 @@ def test_password_in_host_and_port_is_not_shown() -> None:
     with pytest.raises(UnknownStore, match=r"write http://me:\*\*\*@127.0.0.1:8000") as refusal:
         open_store("me:secret@127.0.0.1:8000")
     assert "secret" not in str(refusal.value)
-
-
-def test_file_that_must_exist_is_not_created(tmp_path: Path) -> None:
-    with pytest.raises(StoreUnavailable, match="there is no such file"):
-        open_store("x.db", must_exist=True)
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_missing_driver_is_reported_with_the_install_command(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -100,7 +100,7 @@ class TestPostgres(OnPostgres, BatchRepositoryContract):
 
     @contextmanager
     def new_repository(self) -> Iterator[PostgresAccountRepository]:
-        with fresh_schema(self.postgres) as url, closing(PostgresAccountRepository(url)) as accounts:
+        with fresh_schema(self.postgres) as url, closing(PostgresAccountRepository(url, [])) as accounts:
             yield accounts
 
 
@@ -111,7 +111,7 @@ class TestGroupCommitOverPostgres(OnPostgres, RepositoryContract):
     def new_repository(self) -> Iterator[Blocking]:
         with (
             fresh_schema(self.postgres) as url,
-            blocking(lambda: GroupCommit(PostgresAccountRepository(url))) as accounts,
+            blocking(lambda: GroupCommit(PostgresAccountRepository(url, []))) as accounts,
         ):
             yield accounts
 
@@ -123,6 +123,6 @@ class TestThreadedGroupCommitOverPostgres(OnPostgres, RepositoryContract):
     def new_repository(self) -> Iterator[ThreadedGroupCommit]:
         with (
             fresh_schema(self.postgres) as url,
-            closing(ThreadedGroupCommit(PostgresAccountRepository(url))) as accounts,
+            closing(ThreadedGroupCommit(PostgresAccountRepository(url, []))) as accounts,
         ):
             yield accounts

@@ -10,6 +10,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from support.postgres import fresh_schema
+from support.stores import demo_store
 
 from atm_adapters.bootstrap import open_store
 from atm_adapters.repositories.sqlite import SqliteAccountRepository
@@ -21,9 +22,9 @@ from atm_core.ports import AuditableStore, ListableStore, Store
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     if request.param == "postgres":
         with fresh_schema(request.getfixturevalue("postgres")) as url:
-            yield url
+            yield demo_store(url)
     else:
-        yield {"memory": "memory:", "sqlite": str(tmp_path / "accounts.sqlite3")}[request.param]
+        yield "memory:" if request.param == "memory" else demo_store(tmp_path / "accounts.sqlite3")
 
 
 @pytest.fixture

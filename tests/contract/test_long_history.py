@@ -9,6 +9,7 @@ from threading import Event, Semaphore
 import pytest
 from support.postgres import fresh_schema
 from support.server import serving
+from support.stores import demo_store
 
 from atm_adapters.bootstrap import open_store
 from atm_adapters.repositories.memory import InMemoryAccountRepository
@@ -31,10 +32,10 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
             host, port = stack.enter_context(serving(served))
             yield stack.enter_context(open_store(f"http://{host}:{port}"))
             return
-        urls = {"memory": "memory:", "sqlite": str(tmp_path / "accounts.sqlite3")}
+        url = "memory:" if request.param == "memory" else str(tmp_path / "accounts.sqlite3")
         if request.param == "postgres":
-            urls["postgres"] = stack.enter_context(fresh_schema(request.getfixturevalue("postgres")))
-        opened = stack.enter_context(open_store(urls[request.param]))
+            url = stack.enter_context(fresh_schema(request.getfixturevalue("postgres")))
+        opened = stack.enter_context(open_store(demo_store(url)))
         assert isinstance(opened, BatchRepository)
         for first in range(0, len(DEPOSITS), 1000):
             opened.execute_batch(DEPOSITS[first : first + 1000])

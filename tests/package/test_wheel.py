@@ -140,6 +140,18 @@ def test_command_keeps_accounts_in_the_user_data_folder(bare: Environment, metad
     assert len(list(bare.folder.rglob("accounts.sqlite3"))) == 1
 
 
+def test_command_creates_another_store_only_on_purpose(bare: Environment) -> None:
+    assert bare.run("atm balance 0 --store shop.sqlite3") == (
+        4,
+        "",
+        f"atm: The store {bare.folder}/shop.sqlite3 is unavailable: there is no such file "
+        "(to create it, run: atm init --store shop.sqlite3).\n",
+    )
+    assert list(bare.folder.glob("shop*")) == []
+    assert bare.run("atm init --store shop.sqlite3 --demo")[0] == 0
+    assert bare.run("atm balance 0 --store shop.sqlite3") == (0, "1000.00\n", "")
+
+
 def test_atm_serve_runs_until_interrupted(bare: Environment) -> None:
     with bare.start("atm serve --port 0 --store memory:") as server:
         try:

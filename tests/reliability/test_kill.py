@@ -10,6 +10,7 @@ from support.clients import RetryingClient, deposits_while_a_server_is_ended, pr
 from support.evidence import Record, Rounds
 from support.postgres import Postgres, fresh_schema, running_postgres
 from support.server import Server, running_server
+from support.stores import demo_store
 
 PROMISE = "Acknowledged deposits are kept and count once"
 COUNT = "SELECT count(*), count(DISTINCT key), sum(amount) FROM entry WHERE kind = 'deposit'"
@@ -20,7 +21,7 @@ WHERE account_number = '0' AND entry = 1
 
 
 def test_killed_server_on_sqlite_loses_and_doubles_nothing(tmp_path: Path, rounds: Rounds, record: Record) -> None:
-    store, kills = str(tmp_path / "accounts.sqlite3"), rounds(2, 100)
+    store, kills = demo_store(tmp_path / "accounts.sqlite3"), rounds(2, 100)
     clients = deposits_while_a_server_is_ended(Server.kill, kills, store, tmp_path)
     with closing(sqlite3.connect(store)) as database:
         journal, moved = database.execute(COUNT).fetchone(), database.execute(MOVED).fetchone()
@@ -32,7 +33,7 @@ def test_killed_workers_on_postgresql_lose_and_double_nothing(
 ) -> None:
     kills = rounds(1, 20)
     with fresh_schema(postgres) as store:
-        clients = deposits_while_a_server_is_ended(Server.kill, kills, store, tmp_path, "--workers", "2")
+        clients = deposits_while_a_server_is_ended(Server.kill, kills, demo_store(store), tmp_path, "--workers", "2")
         with psycopg.connect(store) as database:
             journal, moved = database.execute(COUNT).fetchone(), database.execute(MOVED).fetchone()
     _record(
@@ -48,7 +49,10 @@ def test_killed_workers_on_postgresql_lose_and_double_nothing(
 def test_killed_database_loses_and_doubles_nothing(tmp_path: Path, rounds: Rounds, record: Record) -> None:
     """The server continues without a restart when the database runs again."""
     kills = rounds(1, 20)
-    with running_postgres() as postgres, running_server(postgres.url, tmp_path, "--log-level", "error") as server:
+    with (
+        running_postgres() as postgres,
+        running_server(demo_store(postgres.url), tmp_path, "--log-level", "error") as server,
+    ):
         clients = [RetryingClient(server.address, f"client-{number}") for number in range(8)]
         for client in clients:
             client.start()

@@ -18,6 +18,7 @@ from support.evidence import Record, Rounds
 from support.linearizability import Answer, Operation, State, is_linearizable
 from support.postgres import Postgres, fresh_schema
 from support.server import running_server, serving
+from support.stores import demo_store
 
 from atm_adapters.repositories.memory import InMemoryAccountRepository
 from atm_core import Account, Transaction
@@ -111,7 +112,7 @@ def _served(store: str, folder: Path, postgres: Postgres) -> Iterator[Address]:
 
 @contextmanager
 def _two_workers(url: str, folder: Path) -> Iterator[Address]:
-    with running_server(url, folder, "--workers", "2", "--log-level", "error") as server:
+    with running_server(demo_store(url), folder, "--workers", "2", "--log-level", "error") as server:
         yield server.host_and_port
 
 

@@ -12,6 +12,7 @@ from socket import create_connection
 from support.clients import deposits_while_a_server_is_ended
 from support.evidence import Record, Rounds
 from support.server import Server
+from support.stores import demo_store
 
 from atm_core.ports import GRACE_SECONDS
 
@@ -46,7 +47,7 @@ def _stopped_under_load(folder: Path, times: int) -> tuple[list[float], int, int
     The last value is the difference between the balances and the journal, in cents.
     """
     folder.mkdir()
-    store = folder / "accounts.sqlite3"
+    store = demo_store(folder / "accounts.sqlite3")
     durations: list[float] = []
 
     def stop(server: Server) -> None:
@@ -55,7 +56,7 @@ def _stopped_under_load(folder: Path, times: int) -> tuple[list[float], int, int
             assert server.stop(signal.SIGTERM) == -signal.SIGTERM
             durations.append(time.monotonic() - began)
 
-    clients = deposits_while_a_server_is_ended(stop, times, str(store), folder)
+    clients = deposits_while_a_server_is_ended(stop, times, store, folder)
     acknowledged = sum(client.acknowledged for client in clients)
     with closing(sqlite3.connect(store)) as database:
         entries, keys, cents = database.execute(

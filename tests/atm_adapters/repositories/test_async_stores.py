@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from support.server import serving
+from support.stores import demo_store
 
 from atm_adapters import open_async_store, open_threaded_store
 from atm_adapters.repositories.bridges import ThreadPoolBridge
@@ -37,9 +38,9 @@ def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
         with serving(InMemoryAccountRepository([Account("0", 1000), Account("1", 1000)])) as (host, port):
             yield f"http://{host}:{port}"
     elif request.param == "postgres":
-        yield request.getfixturevalue("url")
+        yield demo_store(request.getfixturevalue("url"))
     else:
-        yield {"memory": "memory:", "sqlite": str(tmp_path / "accounts.sqlite3")}[request.param]
+        yield "memory:" if request.param == "memory" else demo_store(tmp_path / "accounts.sqlite3")
 
 
 def test_awaited_gathered_and_task_calls_are_alike(store_url: str) -> None:

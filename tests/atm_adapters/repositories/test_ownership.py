@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from support import forked_child
 from support.server import serving
+from support.stores import demo_store
 
 from atm_adapters.repositories.bridges import ThreadPoolBridge
 from atm_adapters.repositories.group_commit import GroupCommit
@@ -35,12 +36,12 @@ def test_memory_is_refused_in_a_forked_child(wrapper: str) -> None:
 
 @pytest.mark.parametrize("wrapper", ["none", "GroupCommit", "ThreadedGroupCommit"])
 def test_sqlite_is_refused_in_a_forked_child(wrapper: str, tmp_path: Path) -> None:
-    _assert_refused_in_forked_child(wrapper, str(tmp_path / "accounts.sqlite3"))
+    _assert_refused_in_forked_child(wrapper, demo_store(tmp_path / "accounts.sqlite3"))
 
 
 @pytest.mark.parametrize("wrapper", ["none", "GroupCommit", "ThreadedGroupCommit"])
 def test_postgres_is_refused_in_a_forked_child(wrapper: str, url: str) -> None:
-    _assert_refused_in_forked_child(wrapper, url)
+    _assert_refused_in_forked_child(wrapper, demo_store(url))
 
 
 @pytest.mark.parametrize("wrapper", ["none", "ThreadPoolBridge"])

@@ -18,6 +18,7 @@ from support.atm_process import AtmProcess, run_atm
 from support.postgres import free_port
 from support.proxy import Moment, Proxy, cutting_proxy
 from support.server import Server, running_server, serving
+from support.stores import demo_store
 from support.waiting import until
 
 from atm_adapters.bootstrap import open_store
@@ -54,7 +55,7 @@ NO_SERVER = "http://127.0.0.1:1"
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    with running_server(str(tmp_path / "accounts.sqlite3"), tmp_path, "--log-level", "error") as server:
+    with running_server(demo_store(tmp_path / "accounts.sqlite3"), tmp_path, "--log-level", "error") as server:
         yield server
 
 
@@ -83,7 +84,7 @@ def test_transaction_is_repeated_after_a_lost_answer_and_counts_once(
 
 @pytest.mark.parametrize("moment", ["before", "during", "after"])
 def test_transaction_counts_once_when_its_server_is_killed(moment: Moment, tmp_path: Path) -> None:
-    store, port = str(tmp_path / "accounts.sqlite3"), free_port()
+    store, port = demo_store(tmp_path / "accounts.sqlite3"), free_port()
     with cutting_proxy(port) as proxy, ThreadPoolExecutor() as threads:
         with running_server(store, tmp_path, "--port", str(port)) as server:
             accounts = RemoteAccountRepository(f"http://127.0.0.1:{proxy.port}", retry_timeout=60)
@@ -494,7 +495,7 @@ def test_command_prints_the_same_for_a_server_as_for_a_file(server: Server, tmp_
         "balance 9", "deposit 9 1", "open 42 --balance -5 --json", "open 42", f"deposit 42 {MAX_MONEY}",
         "deposit 0 -1", "deposit 0 1e5", "deposit a.b 1", "balance 42 --json",
     ]  # fmt: skip
-    assert _results(commands, server.address) == _results(commands, str(tmp_path / "other.sqlite3"))
+    assert _results(commands, server.address) == _results(commands, demo_store(tmp_path / "other.sqlite3"))
 
 
 def _results(commands: list[str], store: str) -> list[tuple[int, str, str]]:

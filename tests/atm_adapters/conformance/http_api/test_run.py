@@ -12,6 +12,7 @@ from support.http_api_check import KEY_CHECKS, check, failures, select_checks, w
 from support.postgres import Postgres, fresh_schema
 from support.reference_api import ReferenceApi, Request, Response, serving
 from support.server import running_server
+from support.stores import demo_store
 
 from atm_adapters.conformance.http_api import client
 from atm_adapters.conformance.http_api.checks import CHECKS
@@ -38,9 +39,9 @@ def _store_url(store: str, folder: Path, request: pytest.FixtureRequest) -> Iter
     if store == "PostgreSQL":
         postgres: Postgres = request.getfixturevalue("postgres")
         with fresh_schema(postgres) as url:
-            yield url
+            yield demo_store(url)
     else:
-        yield "memory:" if store == "memory" else str(folder / "accounts.sqlite3")
+        yield "memory:" if store == "memory" else demo_store(folder / "accounts.sqlite3")
 
 
 async def _unlimited_balances(api: ReferenceApi, request: Request) -> Response:

@@ -9,6 +9,7 @@ import httpx
 import pytest
 from support.problems import assert_problem
 from support.server import Server, running_server
+from support.stores import demo_store
 
 COMPLETE = {"Prefer": "return=representation"}
 
@@ -38,7 +39,7 @@ def test_20_buyers_cannot_spend_more_than_there_is(server: Server) -> None:
 
 
 def test_20_buyers_of_two_workers_cannot_either(tmp_path: Path) -> None:
-    with running_server(str(tmp_path / "accounts.sqlite3"), tmp_path, "--workers", "2") as server:
+    with running_server(demo_store(tmp_path / "accounts.sqlite3"), tmp_path, "--workers", "2") as server:
         assert_one_of_20_buyers_succeeds(server)
 
 

@@ -13,6 +13,7 @@ import httpx
 from litestar.testing import TestClient
 from support.postgres import Postgres, fresh_schema, running_postgres
 from support.server import Server, running_server
+from support.stores import demo_store
 from support.waiting import until
 
 from atm_adapters.front_ends.http.app import create_app
@@ -41,7 +42,7 @@ def test_memory_is_ready_and_not_durable(tmp_path: Path) -> None:
 
 
 def test_sqlite_reports_its_settings_and_checks_are_not_logged(tmp_path: Path) -> None:
-    with running_server(str(tmp_path / "accounts.sqlite3"), tmp_path) as server:
+    with running_server(demo_store(tmp_path / "accounts.sqlite3"), tmp_path) as server:
         assert ready(server).json() == {
             "status": "ready",
             "store": "sqlite",
@@ -53,14 +54,14 @@ def test_sqlite_reports_its_settings_and_checks_are_not_logged(tmp_path: Path) -
 
 
 def test_postgresql_reports_its_settings(postgres: Postgres, tmp_path: Path) -> None:
-    with fresh_schema(postgres) as url, running_server(url, tmp_path) as server:
+    with fresh_schema(postgres) as url, running_server(demo_store(url), tmp_path) as server:
         answer = ready(server).json()
         server.stop()
     assert (answer["store"], answer["durable"], answer["settings"]["synchronous_commit"]) == ("postgresql", True, "on")
 
 
 def test_server_without_its_database_is_live_and_not_ready(tmp_path: Path) -> None:
-    with running_postgres() as postgres, running_server(postgres.url, tmp_path) as server:
+    with running_postgres() as postgres, running_server(demo_store(postgres.url), tmp_path) as server:
         assert ready(server).status_code == 200
         postgres.stop()
         began = time.monotonic()
@@ -74,32 +75,40 @@ def test_server_without_its_database_is_live_and_not_ready(tmp_path: Path) -> No
         until(lambda: ready(server).status_code == 200)
 
 
-def test_worker_starts_without_its_database_and_finds_it_later(tmp_path: Path) -> None:
-    def workers() -> list[int]:
-        return [int(pid) for pid in re.findall(r"Started server process \[(\d+)\]", server.log.read_text())]
-
-    def statuses() -> set[int]:
-        return {httpx.get(f"{server.address}{path}", timeout=30).status_code for path in paths * 5}
-
+def statuses(server: Server) -> set[int]:
     paths = ["/accounts/0/balance", "/health/ready"]
-    with running_postgres() as postgres, running_server(postgres.url, tmp_path, "--workers", "2") as server:
-        until(lambda: len(workers()) == 2)
+    return {httpx.get(f"{server.address}{path}", timeout=30).status_code for path in paths * 5}
+
+
+def workers(server: Server) -> list[int]:
+    """Return the ids of all workers that were started."""
+    return [int(pid) for pid in re.findall(r"Started server process \[(\d+)\]", server.log.read_text())]
+
+
+def replace_both_workers(server: Server) -> None:
+    until(lambda: len(workers(server)) == 2)
+    for pid in workers(server):
+        os.kill(pid, signal.SIGKILL)
+    until(lambda: len(workers(server)) == 4, seconds=60)
+
+
+def test_worker_starts_without_its_database_and_finds_it_later(tmp_path: Path) -> None:
+    with running_postgres() as postgres, running_server(demo_store(postgres.url), tmp_path, "--workers", "2") as server:
+        until(lambda: len(workers(server)) == 2)
         postgres.stop()
-        for pid in workers():
-            os.kill(pid, signal.SIGKILL)
-        until(lambda: len(workers()) == 4, seconds=60)
+        replace_both_workers(server)
         assert_not_ready(ready(server))
-        assert statuses() == {503}
+        assert statuses(server) == {503}
         postgres.start()
-        until(lambda: statuses() == {200})
-        assert len(workers()) == 4
+        until(lambda: statuses(server) == {200})
+        assert len(workers(server)) == 4
         assert server.stop() == 0
     assert "Traceback" not in server.log.read_text()
 
 
 def test_blocked_writer_is_not_ready_although_reads_work(tmp_path: Path) -> None:
     path = tmp_path / "accounts.sqlite3"
-    with running_server(str(path), tmp_path) as server, ThreadPoolExecutor(1) as thread:
+    with running_server(demo_store(path), tmp_path) as server, ThreadPoolExecutor(1) as thread:
         assert ready(server).status_code == 200
         with closing(sqlite3.connect(path, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
@@ -115,7 +124,7 @@ def test_blocked_writer_is_not_ready_although_reads_work(tmp_path: Path) -> None
 
 def test_locked_file_is_not_ready_although_no_deposit_waits(tmp_path: Path) -> None:
     path = tmp_path / "accounts.sqlite3"
-    with running_server(str(path), tmp_path) as server:
+    with running_server(demo_store(path), tmp_path) as server:
         assert ready(server).status_code == 200
         with closing(sqlite3.connect(path, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
@@ -125,7 +134,7 @@ def test_locked_file_is_not_ready_although_no_deposit_waits(tmp_path: Path) -> N
 
 def test_replaced_file_is_not_ready_and_logged(tmp_path: Path) -> None:
     path, copy = tmp_path / "accounts.sqlite3", tmp_path / "copy"
-    with running_server(str(path), tmp_path) as server:
+    with running_server(demo_store(path), tmp_path) as server:
         assert ready(server).status_code == 200
         copy.write_bytes(path.read_bytes())
         copy.replace(path)
@@ -138,7 +147,7 @@ def test_replaced_file_is_not_ready_and_logged(tmp_path: Path) -> None:
 
 def test_newer_schema_is_not_ready_and_logged(tmp_path: Path) -> None:
     path = tmp_path / "accounts.sqlite3"
-    with running_server(str(path), tmp_path) as server:
+    with running_server(demo_store(path), tmp_path) as server:
         assert ready(server).status_code == 200
         with closing(sqlite3.connect(path)) as other:
             other.execute("PRAGMA user_version = 99")

@@ -11,12 +11,13 @@ import httpx
 import pytest
 from support.hostile_requests import HOSTILE, Hostile
 from support.server import Server, running_server
+from support.stores import demo_store
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("server")
-    with running_server(str(folder / "accounts.sqlite3"), folder) as server:
+    with running_server(demo_store(folder / "accounts.sqlite3"), folder) as server:
         yield server
         assert "Traceback" not in server.log.read_text()
 

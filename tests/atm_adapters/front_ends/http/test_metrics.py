@@ -17,6 +17,7 @@ import pytest
 from litestar.testing import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 from support.server import Server, running_server
+from support.stores import demo_store
 from support.waiting import until
 
 from atm_adapters.bootstrap import open_async_store
@@ -44,7 +45,7 @@ class Figures:
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    with running_server(str(tmp_path / "accounts.sqlite3"), tmp_path) as server:
+    with running_server(demo_store(tmp_path / "accounts.sqlite3"), tmp_path) as server:
         yield server
 
 
@@ -97,7 +98,7 @@ def two_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ser
     """Run a server with two workers whose temporary files are in a folder of this test."""
     (tmp_path / "temporary").mkdir()
     monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
-    with running_server(str(tmp_path / "accounts.sqlite3"), tmp_path, "--workers", "2") as server:
+    with running_server(demo_store(tmp_path / "accounts.sqlite3"), tmp_path, "--workers", "2") as server:
         yield server
 
 

@@ -16,6 +16,7 @@ import httpx
 import pytest
 from support.atm_process import AtmProcess
 from support.server import running_server
+from support.stores import demo_store
 
 from atm_adapters.front_ends.http.server.log_queue import MAX_LINES
 
@@ -58,7 +59,7 @@ def get_often(address: str, times: int) -> None:
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_unread_log_stops_neither_requests_nor_shutdown(tmp_path: Path, workers: str) -> None:
-    store = str(tmp_path / "accounts.sqlite3")
+    store = demo_store(tmp_path / "accounts.sqlite3")
     with server_with_unread_log("--store", store, "--workers", workers) as (process, address):
         get_often(address, 2_000)
         process.send_signal(signal.SIGTERM)
