@@ -4,10 +4,13 @@ import asyncio
 import os
 import shlex
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from inspect import isawaitable
 from pathlib import Path
+from types import FrameType
 from typing import Any, NamedTuple
 
 import psycopg
@@ -15,6 +18,7 @@ import pytest
 from support.postgres import fresh_schema
 from support.stores import demo_store
 
+from atm_adapters import bootstrap
 from atm_adapters.bootstrap import (
     DEMO_ACCOUNTS,
     default_store_url,
@@ -24,6 +28,7 @@ from atm_adapters.bootstrap import (
     open_threaded_store,
     redact_url,
 )
+from atm_adapters.repositories import sqlite
 from atm_core import Account, StoreNotInitialized, StoreUnavailable, deposit, get_account
 from atm_core.ports import ListableStore
 
@@ -200,3 +205,73 @@ def test_demo_accounts_are_added_once() -> None:
         deposit(accounts, "0", 1)
     with open_store(demo_store("x.db")) as accounts:
         assert get_account(accounts, "0") == Account("0", 1001)
+
+
+OPEN_DEFAULT_FILES = """
+import os, sys
+from atm_adapters import open_store
+for folder in sys.stdin:
+    os.environ["XDG_DATA_HOME"] = folder.strip()
+    with open_store() as accounts:
+        balances = {each.account_number: str(each.balance) for each in accounts.list_accounts("", 10)}
+    print(balances, flush=True)
+"""
+
+
+def test_processes_that_open_a_missing_default_file_at_once_share_it(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", OPEN_DEFAULT_FILES]
+    processes = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)  # noqa: S603 - our program
+        for _ in range(3)
+    ]
+    try:
+        for number in range(10):
+            for process in processes:
+                assert process.stdin is not None
+                process.stdin.write(f"{tmp_path / str(number)}\n")
+                process.stdin.flush()
+            for process in processes:
+                assert process.stdout is not None
+                assert process.stdout.readline() == "{'0': '1000.00', '1': '1000.00'}\n"
+    finally:
+        for process in processes:
+            process.communicate(timeout=60)
+
+
+def test_default_file_that_appears_at_any_line_of_the_opening_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    for line in range(1, 1000):
+        monkeypatch.setenv("XDG_DATA_HOME", str(Path.cwd() / str(line)))
+        has_appeared = _open_while_another_opens(line)
+        assert accounts_of(None) == list(DEMO_ACCOUNTS)
+        if not has_appeared:
+            break
+    assert 30 < line < 1000
+
+
+def _open_while_another_opens(at_line: int) -> bool:
+    """Open the default file, and before a line of the opening, let another caller open and close it.
+
+    :returns: whether so many lines come before the commit that creates the accounts, which takes the write lock.
+    """
+    lines_left = at_line
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        nonlocal lines_left
+        if frame.f_code.co_name == "_commit":
+            sys.settrace(None)
+        elif frame.f_code.co_filename not in (bootstrap.__file__, sqlite.__file__):
+            return None
+        elif event == "line":
+            lines_left -= 1
+            if lines_left == 0:
+                sys.settrace(None)
+                open_store().close()
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        open_store().close()
+    finally:
+        sys.settrace(before)
+    return lines_left == 0

@@ -194,18 +194,16 @@ class SqliteAccountRepository(BatchRepository):
                 uri = f"{self._path.as_uri()}?mode=rw"  # does not create the file
             except ValueError as error:  # a null character or a lone surrogate
                 raise self._unavailable(f"it is not a valid path ({error})") from error
-            try:
-                connection = sqlite3.connect(
-                    uri,
-                    uri=True,
-                    timeout=self._lock_timeout,
-                    isolation_level=None,  # the driver begins no transactions
-                    check_same_thread=False,  # the locks guard the connections
-                )
-            except sqlite3.Error as error:
-                if _code(error) == sqlite3.SQLITE_CANTOPEN and not lexists(self._path):
-                    raise StoreNotInitialized(self._file, self._missing(), 0) from error
-                raise
+            # Before SQLite looks, because another process may create the file between its failure and this question.
+            if not lexists(self._path):
+                raise StoreNotInitialized(self._file, self._missing(), 0)
+            connection = sqlite3.connect(
+                uri,
+                uri=True,
+                timeout=self._lock_timeout,
+                isolation_level=None,  # the driver begins no transactions
+                check_same_thread=False,  # the locks guard the connections
+            )
             try:
                 # FULL is SQLite's default, but distributions can change it.
                 connection.execute("PRAGMA synchronous = FULL")
