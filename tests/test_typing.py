@@ -61,7 +61,7 @@ def accepted_and_rejected_stores() -> None:
 
 
 async def accepted_and_rejected_tasks() -> None:
-    async with open_async_store("memory:") as store, asyncio.TaskGroup() as group:
+    async with open_async_store("memory:", create=False) as store, asyncio.TaskGroup() as group:
         task: asyncio.Task[Account] = group.create_task(deposit(store, "0", 1))
         group.create_task(read_history(store, "0"))
         group.create_task(deposit(BLOCKING, "0", 1))  # type: ignore[arg-type]

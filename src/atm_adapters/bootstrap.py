@@ -35,7 +35,7 @@ _SECRET_PARAMETER = re.compile(r"(?<=[?&])(?=[^=&?]*(?:pass|secret|key|%))[^=&?]
 _AMBIGUOUS = re.compile(r"postgres(?:ql)?://(?:[^/@]*@[^/?]*@|[^/]*/[^?]*@)|https?://[^/?#]*[/?#].*@", re.DOTALL)
 
 
-def open_store(url: str | None = None, *, create: bool = False) -> Store:
+def open_store(url: str | None = None, *, create: bool | None = None) -> Store:
     """Open a store for blocking callers. A ``with`` statement closes it.
 
     A store in memory and the default file exist by themselves, and begin with the accounts "0" and "1" with 1000.00
@@ -46,7 +46,8 @@ def open_store(url: str | None = None, *, create: bool = False) -> Store:
         relative path, four for an absolute one), ``postgresql://`` with everything that libpq accepts, or
         ``http://host:port`` of a server, which is not contacted before it is used. None means
         :func:`default_store_url`.
-    :param create: create the store, without accounts, if it does not exist, and upgrade its schema if it is old.
+    :param create: create the store, without accounts, if it does not exist, and upgrade its schema if it is old. None
+        does so for the default file only, and False never.
     :raises UnknownStore: if the URL has none of these forms.
     :raises StoreNotInitialized: if the store does not exist or has an older schema.
     :raises StoreUnavailable: if the store cannot be opened. Its ``reason`` says why.
@@ -55,6 +56,8 @@ def open_store(url: str | None = None, *, create: bool = False) -> Store:
     try:
         return _open(url)
     except StoreNotInitialized as error:
+        if create is False:
+            raise
         is_default = _is_default_file(url)
         if is_default or create:
             return _open(url, DEMO_ACCOUNTS if is_default else ())
@@ -113,7 +116,7 @@ def _open(url: str, initial_accounts: Iterable[Account] | None = None) -> Store:
     return SqliteAccountRepository(url.removeprefix(_SQLITE), initial_accounts)
 
 
-def open_threaded_store(url: str | None = None, *, create: bool = False) -> Store:
+def open_threaded_store(url: str | None = None, *, create: bool | None = None) -> Store:
     """Open a store for threads, which share commits where a commit costs a sync of the disk or a round trip.
 
     :param url: as for :func:`open_store`, like ``create``.
@@ -127,7 +130,7 @@ def open_threaded_store(url: str | None = None, *, create: bool = False) -> Stor
 
 
 def open_async_store(
-    url: str | None = None, *, create: bool = False, observer: CommitObserver | None = None
+    url: str | None = None, *, create: bool | None = None, observer: CommitObserver | None = None
 ) -> AsyncStore:
     """Open a store for callers on one event loop. Opening may block for a moment.
 

@@ -182,6 +182,14 @@ def test_default_file_is_upgraded_when_opened(open_: Callable[..., Any], name: s
     assert [str(account.balance) for account in accounts_of(None)] == ["1050.00", "-899.90", "0.00", "-2.50"]
 
 
+@every_opener
+def test_default_file_is_not_created_if_the_caller_forbids_it(open_: Callable[..., Any]) -> None:
+    file = Path(default_store_url())
+    with pytest.raises(StoreNotInitialized, match="there is no such file"):
+        open_(create=False)
+    assert list(file.parent.iterdir()) == []
+
+
 def test_file_beside_the_default_file_does_not_exist_by_itself() -> None:
     with pytest.raises(StoreNotInitialized):
         open_store(f"{default_store_url()}.copy")

@@ -42,7 +42,8 @@ def create_app(
         the names in ``ATM_ALLOW_HOST``, separated by spaces.
     :param allowed_origins: origins, such as ``https://example.org``, whose web pages may change accounts. None
         means the origins in ``ATM_ALLOW_ORIGIN``, separated by spaces.
-    :param starts_without_store: if the default store cannot be opened, answer 503 and open it as soon as possible.
+    :param starts_without_store: if the default store cannot be opened, answer 503 and open it as soon as possible. It
+        must exist, even if it is the file in the user data folder.
     :raises UnknownStore: if ``ATM_STORE`` is not a store URL.
     :raises StoreUnavailable: if the default store cannot be opened, unless ``starts_without_store`` is set.
     :raises ValueError: if an allowed origin is malformed.
@@ -87,7 +88,8 @@ def create_app(
 
 
 def _open_default_store(metrics: "Metrics | None", may_be_late: bool) -> AsyncStore:
-    open_default = partial(open_async_store, observer=metrics)
+    # A file that was moved away is waited for. A new one in its place would be another store.
+    open_default = partial(open_async_store, create=False if may_be_late else None, observer=metrics)
     try:
         return open_default()
     except StoreUnavailable as error:

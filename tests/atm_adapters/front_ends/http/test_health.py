@@ -10,12 +10,14 @@ from contextlib import closing
 from pathlib import Path
 
 import httpx
+import pytest
 from litestar.testing import TestClient
 from support.postgres import Postgres, fresh_schema, running_postgres
 from support.server import Server, running_server
 from support.stores import demo_store
 from support.waiting import until
 
+from atm_adapters.bootstrap import default_store_url
 from atm_adapters.front_ends.http.app import create_app
 from atm_core import Account, AccountNotFound, Transaction
 
@@ -104,6 +106,34 @@ def test_worker_starts_without_its_database_and_finds_it_later(tmp_path: Path) -
         assert len(workers(server)) == 4
         assert server.stop() == 0
     assert "Traceback" not in server.log.read_text()
+
+
+@pytest.mark.parametrize("is_default", [False, True], ids=["named file", "default file"])
+def test_worker_waits_for_a_file_that_was_moved_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_default: bool
+) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    path = Path(default_store_url()) if is_default else tmp_path / "data" / "shop.sqlite3"
+    folder, elsewhere = path.parent, tmp_path / "elsewhere"
+    folder.mkdir(parents=True, exist_ok=True)
+    elsewhere.mkdir()
+    with running_server(demo_store(path), tmp_path, "--workers", "2") as server:
+        assert httpx.post(f"{server.address}/accounts/0/deposit", json={"amount": 1}).status_code == 200
+        for file in folder.iterdir():
+            file.rename(elsewhere / file.name)
+        replace_both_workers(server)
+        answer = ready(server)
+        assert_not_ready(answer)
+        assert str(path) not in answer.text
+        assert statuses(server) == {503}
+        assert f"The store {path} is unavailable: there is no such file." in server.log.read_text()
+        assert list(folder.iterdir()) == []
+        for file in elsewhere.iterdir():
+            file.rename(folder / file.name)
+        until(lambda: statuses(server) == {200})
+        assert httpx.get(f"{server.address}/accounts/0/balance").json()["balance"] == 1001
+        assert len(workers(server)) == 4
+        assert server.stop() == 0
 
 
 def test_blocked_writer_is_not_ready_although_reads_work(tmp_path: Path) -> None:
