@@ -15,27 +15,30 @@ import json
 import time
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from copy import copy
-from datetime import UTC
-from itertools import chain
 from typing import Any, Final
 from uuid import UUID, uuid4
 
 import psycopg
 from psycopg import errors
 
-from atm_adapters.repositories.postgres_schema import check_version, upgrade
-from atm_adapters.repositories.postgres_session import Connection, PostgresSession, is_in_doubt, warnings_as_errors
-from atm_adapters.repositories.sql_rows import (
-    ACCOUNT_COLUMNS,
-    AUDIT_ROWS,
-    ENTRY_COLUMNS,
-    account_from,
-    entry_from,
-    entry_row,
-    journal_row_from,
-    recorded_from,
+from atm_adapters.repositories.postgres_journal import (
+    FIND_RECORDED,
+    audit_accounts,
+    count_rows,
+    export_entries,
+    import_entries,
+    stored_entry,
 )
-from atm_core import Account, AuditedAccount, Entry, Opening, Transaction, audit, decide
+from atm_adapters.repositories.postgres_schema import check_version, upgrade
+from atm_adapters.repositories.postgres_session import (
+    Connection,
+    InDoubt,
+    PostgresSession,
+    is_in_doubt,
+    warnings_as_errors,
+)
+from atm_adapters.repositories.sql_rows import ACCOUNT_COLUMNS, ENTRY_COLUMNS, account_from, entry_row, recorded_from
+from atm_core import Account, AuditedAccount, Entry, Opening, Transaction, decide
 from atm_core.errors import AccountNotFound, AtmError, OutcomeUnknown, StoreUnavailable
 from atm_core.ports import BatchRepository, Durability, Page
 
@@ -54,10 +57,6 @@ _LOCK_ACCOUNTS = f"""
 SELECT {ACCOUNT_COLUMNS} FROM account WHERE account_number = ANY(%s) ORDER BY account_number FOR UPDATE
 """
 _SHORT_LOCK_TIMEOUT = "SET LOCAL lock_timeout = '100ms'"
-_FIND_RECORDED = f"""
-SELECT {ENTRY_COLUMNS} FROM entry
-JOIN unnest(%s::text[], %s::text[]) AS keys (account_number, key) USING (account_number, key)
-"""
 # One statement, because each statement costs time on both sides. Its time is later than the locks on the accounts. The
 # rows are one JSON text, because psycopg takes 5 microseconds for each of eleven arrays.
 _WRITE = f"""
@@ -103,25 +102,12 @@ SELECT name, setting FROM pg_settings
 WHERE name IN ('fsync', 'full_page_writes', 'synchronous_commit', 'synchronous_standby_names') ORDER BY name
 """
 
-_MAX_SILENCE: Final = 300.0
-"""Seconds that an audit waits for its next rows. Counting or sorting a very large table takes some of them."""
+_IMPORT_ADVICE: Final = (
+    "It is not known whether the journal was imported. Import it again: a store that has it refuses it as not empty."
+)
 _MAX_UPGRADE: Final = 3600.0
 """Seconds that an upgrade may take, or wait for the upgrade by another process."""
 _DURABILITY_RETRY_TIMEOUT: Final = 1.0  # less than readiness checks wait, so that they can report the reason
-
-
-class _InDoubt(Exception):
-    """The connection was lost when COMMIT may have been sent.
-
-    ``outcomes`` are what was decided. ``batch``, ``account_number`` and ``entry`` identify one of the entries.
-    """
-
-    def __init__(self, outcomes: list[Account | AtmError], batch: UUID, account_number: str, entry: int) -> None:
-        super().__init__(batch)
-        self.outcomes = outcomes
-        self.batch = batch
-        self.account_number = account_number
-        self.entry = entry
 
 
 class PostgresAccountRepository(BatchRepository):
@@ -197,7 +183,7 @@ class PostgresAccountRepository(BatchRepository):
         def read(connection: Connection) -> tuple[int, list[Entry]]:
             # In binary form, times do not depend on the session's DateStyle.
             rows = connection.execute(statement, (bound, limit + 1, account_number), binary=True).fetchall()
-            return len(rows), [_in_utc(entry_from(row)) for row in rows[:limit] if row[0] is not None]
+            return len(rows), [stored_entry(row) for row in rows[:limit] if row[0] is not None]
 
         count, entries = self._session.run_with_retries(read)
         if not count:
@@ -210,22 +196,31 @@ class PostgresAccountRepository(BatchRepository):
         )
 
     def count_accounts(self) -> int:
-        with self._session.connect() as connection, self._session.limited(connection, _MAX_SILENCE):
-            rows = connection.execute("SELECT count(*) FROM account").fetchall()
-        return int(rows[0][0])
+        return count_rows(self._session, "account")
 
     def audit(self) -> Generator[AuditedAccount, None, None]:
-        # One statement reads one moment. Until it ends, vacuum keeps the rows that are replaced. The named cursor
-        # leaves the rows on the server.
-        with self._session.connect() as connection, connection.cursor("journal") as cursor:
+        return audit_accounts(self._session)
 
-            def fetch() -> list[tuple[Any, ...]]:
-                with self._session.limited(connection, _MAX_SILENCE):
-                    return cursor.fetchmany(2000)
+    def count_entries(self) -> int:
+        return count_rows(self._session, "entry")
 
-            with self._session.limited(connection, _MAX_SILENCE):
-                cursor.execute(AUDIT_ROWS)
-            yield from audit(map(journal_row_from, chain.from_iterable(iter(fetch, []))))
+    def export_entries(self, account_number: str | None = None, /) -> Generator[Entry, None, None]:
+        return export_entries(self._session, account_number)
+
+    def import_entries(self, entries: Iterable[Entry], /) -> None:
+        """Fill the store as the port says. Other sessions cannot write to it until the import ends.
+
+        :raises StoreUnavailable: also if other sessions write to it for ten seconds.
+        """
+        try:
+            import_entries(self._session, self._name, entries)
+        except InDoubt as doubt:
+            try:
+                was_committed = self._was_committed(doubt)
+            except OutcomeUnknown as error:
+                raise OutcomeUnknown(self._name, error.reason, _IMPORT_ADVICE) from error
+            if not was_committed:
+                raise StoreUnavailable(self._name, "the connection was lost during the commit") from doubt
 
     def durability(self) -> Durability:
         """Read the settings of a connection of the pool, which differ from the database's defaults.
@@ -277,14 +272,14 @@ class PostgresAccountRepository(BatchRepository):
                 return self._session.run_with_retries(
                     lambda connection: _execute_once(connection, transactions, wait_for_locks=wait_for_locks), deadline
                 )
-            except _InDoubt as doubt:
+            except InDoubt as doubt:
                 if self._was_committed(doubt):
                     return doubt.outcomes
                 if time.monotonic() >= deadline:
                     raise StoreUnavailable(self._name, "the connection was lost during the commit") from doubt
                 # It was not committed and never will be, so the batch can be retried.
 
-    def _was_committed(self, doubt: _InDoubt) -> bool:
+    def _was_committed(self, doubt: InDoubt) -> bool:
         """Look up whether a batch was committed.
 
         :raises OutcomeUnknown: if the database does not answer in time.
@@ -311,7 +306,7 @@ def _execute_once(
     """Execute a batch in one database transaction and two round trips: load, decide, write and commit.
 
     :raises psycopg.Error: if nothing was committed.
-    :raises _InDoubt: if it may have been committed.
+    :raises InDoubt: if it may have been committed.
     """
     batch = uuid4()
     entries: list[Entry] = []
@@ -327,7 +322,7 @@ def _execute_once(
     except psycopg.Error as error:
         if entries and is_in_doubt(error):
             last = entries[-1].account
-            raise _InDoubt(outcomes, batch, last.account_number, last.last_entry) from error
+            raise InDoubt(batch, last.account_number, last.last_entry, outcomes) from error
         raise
     return outcomes
 
@@ -346,7 +341,7 @@ def _execute_in_transaction(
     found: Iterable[tuple[Any, ...]] = ()
     if keys:
         columns = ([number for number, _ in keys], [key for _, key in keys])
-        found = connection.execute(_FIND_RECORDED, columns, binary=True)
+        found = connection.execute(FIND_RECORDED, columns, binary=True)
     complete = (account for account in map(account_from, loaded) if account.last_entry > 0)
     accounts = {account.account_number: account for account in complete}
 
@@ -365,8 +360,3 @@ def _row(entry: Entry, accounts: Mapping[str, Account]) -> dict[str, Any]:
 def _write(connection: Connection, rows: Sequence[dict[str, Any]], batch: UUID) -> None:
     """Write entries, and what the last one of each account makes of it."""
     connection.execute(_WRITE, (json.dumps(rows), batch))
-
-
-def _in_utc(entry: Entry) -> Entry:
-    recorded_at = entry.recorded_at
-    return entry if recorded_at is None else entry._replace(recorded_at=recorded_at.astimezone(UTC))

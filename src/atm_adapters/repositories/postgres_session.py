@@ -3,10 +3,11 @@
 import socket
 import time
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from threading import Event, Lock, Thread
 from typing import Any, Final, TypeAlias, TypeVar
+from uuid import UUID
 
 import psycopg
 from psycopg import errors
@@ -18,7 +19,7 @@ from tenacity import Retrying, retry_if_exception, wait_random_exponential
 
 from atm_adapters.repositories.ownership import ProcessGuard
 from atm_adapters.repositories.sql_rows import DamagedRow
-from atm_core import StoreUnavailable
+from atm_core import Account, AtmError, StoreUnavailable
 
 T = TypeVar("T")
 Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
@@ -100,10 +101,12 @@ class PostgresSession:
     def connect(self, *, autocommit: bool = False) -> Iterator[Connection]:
         """Open a connection outside of the pool, without retries, and without a deadline except in :meth:`limited`.
 
+        What the block does not commit is rolled back.
+
         :raises StoreUnavailable: if opening it or the block fails.
         """
         self._process.check()
-        with self._translate_errors(), psycopg.connect(self._conninfo, autocommit=autocommit) as connection:
+        with self._translate_errors(), closing(psycopg.connect(self._conninfo, autocommit=autocommit)) as connection:
             yield connection
 
     def open(self, prepare: Callable[[Connection], None]) -> None:
@@ -211,7 +214,7 @@ class PostgresSession:
 
     def _configure(self, connection: Connection) -> None:
         with self.limited(connection, 0.0):
-            _configure(connection)
+            configure(connection)
 
     @contextmanager
     def limited(self, connection: Connection, seconds: float) -> Iterator["_Call"]:
@@ -278,6 +281,23 @@ class _Outage:
         return self._began if now - self._last_noticed <= 2 * _MAX_PAUSE else now
 
 
+class InDoubt(Exception):
+    """The connection was lost when COMMIT may have been sent.
+
+    ``batch``, ``account_number`` and ``entry`` identify one of the entries. ``outcomes`` are what was decided about
+    transactions.
+    """
+
+    def __init__(
+        self, batch: UUID, account_number: str, entry: int, outcomes: Sequence[Account | AtmError] = ()
+    ) -> None:
+        super().__init__(batch)
+        self.batch = batch
+        self.account_number = account_number
+        self.entry = entry
+        self.outcomes = list(outcomes)
+
+
 @contextmanager
 def warnings_as_errors(connection: Connection) -> Iterator[None]:
     """Raise the database's warnings. A COMMIT that stops waiting for a synchronous standby only warns."""
@@ -312,7 +332,7 @@ def _watch(session: "weakref.ref[PostgresSession]", closed: Event) -> None:
         del present
 
 
-def _configure(connection: Connection) -> None:
+def configure(connection: Connection) -> None:
     """Apply the settings that the promises need, where the database's own are weaker."""
     connection.execute(_STRICTER_SETTINGS)
     connection.execute(_PLANS_BY_INDEX)
