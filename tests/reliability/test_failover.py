@@ -10,6 +10,7 @@ from support.clients import RetryingClient, progress
 from support.evidence import Record
 from support.postgres import Postgres, postgres_folder
 from support.server import running_server
+from support.stores import demo_store
 from support.waiting import until
 
 CLIENTS = 8
@@ -43,7 +44,7 @@ def test_failover_loses_and_doubles_nothing(pair: tuple[Postgres, Postgres], tmp
     primary, standby = pair
     hosts = f"127.0.0.1:{primary.port},127.0.0.1:{standby.port}"
     store = f"postgresql://postgres@{hosts}/postgres?target_session_attrs=read-write"
-    with running_server(store, tmp_path, "--log-level", "error") as server:
+    with running_server(demo_store(store), tmp_path, "--log-level", "error") as server:
         clients = [RetryingClient(server.address, f"client-{number}") for number in range(CLIENTS)]
         for client in clients:
             client.start()

@@ -13,6 +13,7 @@ from support.atm_process import ATM
 from support.evidence import Record, Rounds
 from support.postgres import Postgres, running_postgres
 from support.server import Server, running_server
+from support.stores import demo_store
 from support.waiting import until
 
 MAX_CONNECTIONS = 8
@@ -28,7 +29,7 @@ def postgres() -> Iterator[Postgres]:
 
 def test_stopped_database_means_503_until_it_runs_again(postgres: Postgres, tmp_path: Path, record: Record) -> None:
     """A command that starts during the outage exits with the reason."""
-    with running_server(postgres.url, tmp_path, "--log-level", "error") as server:
+    with running_server(demo_store(postgres.url), tmp_path, "--log-level", "error") as server:
         assert _deposit(server, "before").json()["balance"] == 1001
         postgres.stop()
         _assert_unavailable(_deposit(server, "during"))
@@ -43,7 +44,7 @@ def test_request_waits_for_restarting_database(
     postgres: Postgres, tmp_path: Path, rounds: Rounds, record: Record
 ) -> None:
     restarts = rounds(2, 20)
-    with running_server(postgres.url, tmp_path, "--log-level", "error") as server:
+    with running_server(demo_store(postgres.url), tmp_path, "--log-level", "error") as server:
         assert _balance(server) == 1000  # the server is ready
         for number in range(restarts):
             postgres.stop()
@@ -62,7 +63,7 @@ def test_database_out_of_connections_means_503_until_one_is_free(
     postgres: Postgres, tmp_path: Path, record: Record
 ) -> None:
     """A command that starts during the outage exits with the reason."""
-    with running_server(postgres.url, tmp_path, "--log-level", "error") as server:
+    with running_server(demo_store(postgres.url), tmp_path, "--log-level", "error") as server:
         assert _deposit(server, "before").json()["balance"] == 1001
         with ExitStack() as others:
             admin = others.enter_context(psycopg.connect(postgres.url, autocommit=True))

@@ -84,7 +84,7 @@ def _emptied_postgres(postgres: Postgres) -> Iterator[New]:
     """Empty the same tables for each repository, which is much faster than creating new ones."""
     with (
         fresh_schema(postgres) as url,
-        closing(PostgresAccountRepository(url)) as accounts,
+        closing(PostgresAccountRepository(url, [])) as accounts,
         psycopg.connect(url, autocommit=True) as admin,
     ):
 

@@ -39,7 +39,7 @@ from atm_adapters.repositories.postgres_session import (
 )
 from atm_adapters.repositories.sql_rows import ACCOUNT_COLUMNS, ENTRY_COLUMNS, account_from, entry_row, recorded_from
 from atm_core import Account, AuditedAccount, Entry, Opening, Transaction, decide
-from atm_core.errors import AccountNotFound, AtmError, OutcomeUnknown, StoreUnavailable
+from atm_core.errors import AccountNotFound, AtmError, OutcomeUnknown, StoreNotInitialized, StoreUnavailable
 from atm_core.ports import BatchRepository, Durability, Page
 
 _ENTRY_COLUMN_NAMES: Final = ENTRY_COLUMNS.split(", ")
@@ -257,9 +257,16 @@ class PostgresAccountRepository(BatchRepository):
         encoding = connection.info.parameter_status("server_encoding")
         if encoding != "UTF8":  # it lacks characters of notes, and one such note would fail the whole batch
             raise StoreUnavailable(self._name, f"its encoding is {encoding}; create the database with ENCODING 'UTF8'")
-        if initial_accounts is not None:
+        try:
+            self._check_version(connection)
+        except StoreNotInitialized:
+            if initial_accounts is None:
+                raise
             with self._session.limited(connection, _MAX_UPGRADE):
                 upgrade(connection, self._name, fill)
+            self._check_version(connection)
+
+    def _check_version(self, connection: Connection) -> None:
         with self._session.limited(connection, self._retry_timeout):
             check_version(connection, self._name)
 

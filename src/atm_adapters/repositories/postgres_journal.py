@@ -5,8 +5,8 @@ Both may take long, so that no timeout of the database applies to them. They end
 """
 # ruff: noqa: S608 - all texts that are put into statements are constants
 
-from collections.abc import Generator, Iterable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC
 from itertools import chain, islice
 from typing import Any, Final, LiteralString
@@ -44,6 +44,16 @@ JOIN unnest(%s::text[], %s::text[]) AS keys (account_number, key) USING (account
 """
 """Selects the entries under keys, given as two arrays: the account numbers, and the keys."""
 
+# In the order of AUDIT_ROWS. The unique index of keys makes a repeated key impossible, unless it was dropped.
+_REPEATED_KEYS = """
+SELECT account_number, min(entry)
+FROM (
+    SELECT account_number, entry, row_number() OVER (PARTITION BY account_number, key ORDER BY entry) AS use
+    FROM entry WHERE key IS NOT NULL
+) AS keyed
+WHERE use > 1 GROUP BY account_number ORDER BY account_number
+"""
+
 # The order is that of code points, whatever the collation of the database.
 _EXPORT = f'SELECT {ENTRY_COLUMNS} FROM entry ORDER BY account_number COLLATE "C", entry'
 _EXPORT_ACCOUNT = f"SELECT {ENTRY_COLUMNS} FROM entry WHERE account_number = %s ORDER BY entry"
@@ -62,25 +72,35 @@ FROM entry ORDER BY account_number, entry DESC
 
 def count_rows(session: PostgresSession, table: LiteralString) -> int:
     """Return the number of rows of a table."""
-    ((count,),) = _read_rows(session, f"SELECT count(*) FROM {table}")
+    with _one_moment(session) as read:
+        ((count,),) = read(f"SELECT count(*) FROM {table}")
     return int(count)
 
 
 def audit_accounts(session: PostgresSession) -> Generator[AuditedAccount, None, None]:
-    """Audit all accounts as of one moment."""
-    yield from audit(map(journal_row_from, _read_rows(session, AUDIT_ROWS)))
+    """Audit all accounts as the port says."""
+    with _one_moment(session) as read:
+        repeated_keys = read(_REPEATED_KEYS)
+        account_number, entry = next(repeated_keys, (None, 0))
+        for found in audit(map(journal_row_from, read(AUDIT_ROWS))):
+            if found.account_number != account_number:
+                yield found
+                continue
+            yield found._replace(first_mismatch=min(found.first_mismatch or entry, entry))
+            account_number, entry = next(repeated_keys, (None, 0))
 
 
 def export_entries(session: PostgresSession, account_number: str | None) -> Generator[Entry, None, None]:
     """Read the journal as the port says."""
-    if account_number is None:
-        yield from map(stored_entry, _read_rows(session, _EXPORT))
-        return
-    entry = None
-    for entry in map(stored_entry, _read_rows(session, _EXPORT_ACCOUNT, [account_number])):
-        yield entry
-    if entry is None:  # every account has an opening
-        raise AccountNotFound(account_number)
+    with _one_moment(session) as read:
+        if account_number is None:
+            yield from map(stored_entry, read(_EXPORT))
+            return
+        entry = None
+        for entry in map(stored_entry, read(_EXPORT_ACCOUNT, account_number)):
+            yield entry
+        if entry is None:  # every account has an opening
+            raise AccountNotFound(account_number)
 
 
 def stored_entry(row: tuple[Any, ...]) -> Entry:
@@ -90,26 +110,35 @@ def stored_entry(row: tuple[Any, ...]) -> Entry:
     return entry if recorded_at is None else entry._replace(recorded_at=recorded_at.astimezone(UTC))
 
 
-def _read_rows(
-    session: PostgresSession, statement: LiteralString, parameters: Sequence[object] = ()
-) -> Generator[tuple[Any, ...], None, None]:
-    """Read the rows of a statement as of one moment. Until then, vacuum keeps the rows that are replaced."""
-    with (
-        session.connect() as connection,
-        connection.cursor("journal") as cursor,  # leaves the rows on the server
-        closing(connection),  # before the cursor, because a database that does not answer would delay its end
-    ):
+@contextmanager
+def _one_moment(session: PostgresSession) -> Iterator[Callable[..., Iterator[tuple[Any, ...]]]]:
+    """Open a connection whose statements all read the database as of one moment.
+
+    Until the block ends, vacuum keeps the rows that are replaced. The block receives a function that executes a
+    statement with parameters, and leaves the rows on the server until they are needed.
+    """
+
+    def read(statement: LiteralString, *parameters: object) -> Iterator[tuple[Any, ...]]:
+        cursor = cursors.enter_context(connection.cursor(f"rows_{uuid4().hex}"))
 
         def fetch() -> list[tuple[Any, ...]]:
             with session.limited(connection, MAX_SILENCE):
                 return cursor.fetchmany(_FETCHED_ROWS)
 
+        with session.limited(connection, MAX_SILENCE):
+            cursor.execute(statement, parameters, binary=True)
+        return chain.from_iterable(iter(fetch, []))
+
+    with (
+        session.connect() as connection,
+        ExitStack() as cursors,
+        closing(connection),  # before the cursors, because a database that does not answer would delay their end
+    ):
         connection.isolation_level = IsolationLevel.REPEATABLE_READ
         connection.read_only = True
         with session.limited(connection, MAX_SILENCE):
             connection.execute(_WITHOUT_TIMEOUTS)
-            cursor.execute(statement, parameters, binary=True)
-        yield from chain.from_iterable(iter(fetch, []))
+        yield read
 
 
 def import_entries(session: PostgresSession, store: str, entries: Iterable[Entry]) -> None:

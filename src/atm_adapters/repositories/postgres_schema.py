@@ -89,6 +89,10 @@ _VERSION: Final = len(_MIGRATIONS)
 _LOCK_TIMEOUT: Final = "SET LOCAL lock_timeout = '10s'"  # while an upgrade waits for tables, all other sessions wait
 _READ_VERSION: Final = "SELECT schema_version FROM mini_atm"
 _LOCK_VERSION: Final = f"{_READ_VERSION} FOR UPDATE"
+_FOREIGN_TABLES: Final = (
+    "it has tables named account, entry, journal or mini_atm that belong to another application; "
+    "use a schema or a database without them"
+)
 _TABLES_EXIST: Final = (errors.DuplicateTable, errors.UniqueViolation)
 
 
@@ -97,12 +101,14 @@ def check_version(connection: Connection, store: str) -> None:
 
     :param store: the store's name in error messages.
     :raises StoreNotInitialized: if there are none, or older ones.
-    :raises StoreUnavailable: if they are newer.
+    :raises StoreUnavailable: if they are newer, or those of another application.
     """
     try:
         version = _read_version(connection)
     except errors.UndefinedTable:
         version = 0
+    except errors.UndefinedColumn:
+        raise StoreUnavailable(store, _FOREIGN_TABLES) from None
     if version < _VERSION:
         reason = f"its schema has version {version}, older than {_VERSION}" if version else "it has no tables"
         raise StoreNotInitialized(store, reason, version)
@@ -118,7 +124,8 @@ def upgrade(connection: Connection, store: str, fill: Callable[[Connection], obj
     :param connection: one with autocommit that is used for nothing else.
     :param store: the store's name in error messages.
     :param fill: called after new tables were created, for the same commit.
-    :raises StoreUnavailable: if other sessions use the tables, or if they belong to another application.
+    :raises StoreUnavailable: if other sessions use the tables, if they belong to another application, or if the user
+        may not create them.
     """
     connection.isolation_level = IsolationLevel.READ_COMMITTED  # each statement sees what others committed before it
     try:
@@ -127,10 +134,15 @@ def upgrade(connection: Connection, store: str, fill: Callable[[Connection], obj
         except _TABLES_EXIST:  # another process created them at the same time, so that their version can be read now
             _apply_migrations(connection, fill)
     except _TABLES_EXIST:
-        reason = "it has tables named account, entry or journal that belong to another application"
-        raise StoreUnavailable(store, reason) from None
+        raise StoreUnavailable(store, _FOREIGN_TABLES) from None
     except errors.LockNotAvailable as error:
         reason = "its tables cannot be upgraded while other sessions use them; stop the servers that do"
+        raise StoreUnavailable(store, reason) from error
+    except errors.InsufficientPrivilege as error:
+        reason = (
+            f"its user {connection.info.user!a} may not create or change its tables ({error.diag.message_primary}); "
+            "use one that may create tables in its schema and owns those that are there"
+        )
         raise StoreUnavailable(store, reason) from error
 
 

@@ -15,9 +15,9 @@ import pytest
 from support.postgres import Postgres
 from support.postgres_failures import count_sessions
 from support.server import running_server
+from support.stores import demo_store
 from support.waiting import until
 
-from atm_adapters.bootstrap import open_store
 from atm_adapters.repositories.postgres import PostgresAccountRepository
 from atm_core import (
     Account,
@@ -38,20 +38,13 @@ OPENING = [Account("0", 1000), Account("1", 1000)]
 
 
 def test_only_a_new_database_gets_the_initial_accounts(url: str) -> None:
-    with closing(open_store(url)) as accounts:
+    with closing(PostgresAccountRepository(url, OPENING)) as accounts:
         deposit(accounts, "0", 1, "key")
         open_account(accounts, "2", 7)
-    with closing(open_store(url)) as accounts:
+    with closing(PostgresAccountRepository(url, [Account("3", 1000)])) as accounts:
+        assert [account.account_number for account in accounts.list_accounts("", 10)] == ["0", "1", "2"]
         assert [str(get_account(accounts, number).balance) for number in "012"] == ["1001.00", "1000.00", "7.00"]
         assert deposit(accounts, "0", 1, "key").balance == 1001
-
-
-def test_several_processes_may_open_a_new_database_at_once(url: str) -> None:
-    with ThreadPoolExecutor(6) as threads:
-        stores = list(threads.map(lambda _: PostgresAccountRepository(url, OPENING), range(6)))
-    for accounts in stores:
-        assert get_account(accounts, "0").balance == 1000
-        accounts.close()
 
 
 def test_concurrent_batches_of_several_clients_all_count(url: str) -> None:
@@ -159,14 +152,14 @@ def test_wait_for_a_lock_is_bounded(url: str, options: str, expected: str) -> No
 
 def _setting(url: str, name: str) -> str:
     """Return a setting as the connections of a repository have it."""
-    with closing(PostgresAccountRepository(url)) as accounts, accounts._session._pool.connection() as connection:
+    with closing(PostgresAccountRepository(url, [])) as accounts, accounts._session._pool.connection() as connection:
         (value,) = connection.execute("SELECT current_setting(%s)", (name,)).fetchone() or ("",)
     return str(value)
 
 
 def test_durability_is_read_from_the_connections(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     asynchronous = f"{url}%20-csynchronous_commit%3Doff"
-    with closing(PostgresAccountRepository(asynchronous)) as accounts:
+    with closing(PostgresAccountRepository(asynchronous, [])) as accounts:
         settings = {
             "fsync": "on",
             "full_page_writes": "on",
@@ -174,7 +167,7 @@ def test_durability_is_read_from_the_connections(url: str, monkeypatch: pytest.M
             "synchronous_standby_names": "",
         }
         assert accounts.durability() == Durability("postgresql", durable=True, settings=settings)
-    monkeypatch.setattr("atm_adapters.repositories.postgres_session._configure", lambda _: None)
+    monkeypatch.setattr("atm_adapters.repositories.postgres_session.configure", lambda _: None)
     with closing(PostgresAccountRepository(asynchronous)) as accounts:
         settings["synchronous_commit"] = "off"
         assert accounts.durability() == Durability("postgresql", durable=False, settings=settings)
@@ -183,7 +176,7 @@ def test_durability_is_read_from_the_connections(url: str, monkeypatch: pytest.M
 def test_database_without_fsync_is_reported_as_not_durable(own_postgres: Postgres) -> None:
     own_postgres.stop()
     own_postgres.start("fsync=off")
-    with closing(PostgresAccountRepository(own_postgres.url)) as accounts:
+    with closing(PostgresAccountRepository(own_postgres.url, [])) as accounts:
         durability = accounts.durability()
     assert (durability.durable, durability.settings["fsync"]) == (False, "off")
 
@@ -209,7 +202,7 @@ def test_database_without_fsync_is_reported_as_not_durable(own_postgres: Postgre
 def test_server_is_not_ready_while_it_cannot_write(
     url: str, tmp_path: Path, break_it: LiteralString, mend_it: LiteralString | None, reason: str
 ) -> None:
-    with running_server(url, tmp_path) as server, psycopg.connect(url, autocommit=True) as admin:
+    with running_server(demo_store(url), tmp_path) as server, psycopg.connect(url, autocommit=True) as admin:
         assert httpx.get(f"{server.address}/health/ready", timeout=30).status_code == 200
         assert admin.execute("SELECT count(*) FROM entry").fetchone() == (2,)
         admin.execute(break_it)
@@ -218,23 +211,6 @@ def test_server_is_not_ready_while_it_cannot_write(
         if mend_it is not None:
             admin.execute(mend_it)
             assert httpx.get(f"{server.address}/health/ready", timeout=30).status_code == 200
-
-
-def test_unknown_schema_version_is_refused(url: str) -> None:
-    PostgresAccountRepository(url).close()
-    with psycopg.connect(url) as connection:
-        connection.execute("UPDATE mini_atm SET schema_version = 3")
-    with pytest.raises(StoreUnavailable, match="its schema has version 3, but this release of Mini-ATM supports"):
-        PostgresAccountRepository(url)
-
-
-def test_tables_of_another_application_are_refused(url: str) -> None:
-    with psycopg.connect(url, autocommit=True) as admin:
-        admin.execute("CREATE TABLE account (name TEXT)")
-    with pytest.raises(
-        StoreUnavailable, match="tables named account, entry or journal that belong to another application"
-    ):
-        PostgresAccountRepository(url)
 
 
 def test_rows_are_locked_in_order_of_account_number(url: str) -> None:
@@ -280,7 +256,7 @@ def test_number_that_many_open_at_once_is_opened_once(url: str, options: str) ->
     orders = [numbers, numbers[::-1]] * 4
 
     def open_all(numbers: list[str]) -> dict[str, Account | AtmError]:
-        with PostgresAccountRepository(url + options) as accounts:
+        with PostgresAccountRepository(url + options, []) as accounts:
             started.wait()
             openings = [Opening(number, 5) for number in numbers]
             return dict(zip(numbers, accounts.execute_batch(openings), strict=True))
@@ -296,14 +272,14 @@ def test_number_that_many_open_at_once_is_opened_once(url: str, options: str) ->
 
 
 def test_openings_with_one_key_at_once_have_one_answer(url: str) -> None:
-    with closing(PostgresAccountRepository(url)) as accounts, ThreadPoolExecutor(8) as threads:
+    with closing(PostgresAccountRepository(url, [])) as accounts, ThreadPoolExecutor(8) as threads:
         opened = list(threads.map(lambda _: open_account(accounts, "2", 5, key="key"), range(40)))
         assert {(account.balance, account.last_entry) for account in opened} == {(Account("2", 5).balance, 1)}
         assert len(read_history(accounts, "2").entries) == 1
 
 
 def test_openings_of_a_batch_share_a_commit(url: str) -> None:
-    with closing(PostgresAccountRepository(url)) as accounts, psycopg.connect(url) as admin:
+    with closing(PostgresAccountRepository(url, [])) as accounts, psycopg.connect(url) as admin:
         accounts.execute_batch([Opening(str(number), 1) for number in range(1000)])
         assert admin.execute("SELECT count(*), count(DISTINCT batch) FROM entry").fetchone() == (1000, 1)
 
@@ -312,7 +288,7 @@ def test_openings_of_a_batch_share_a_commit(url: str) -> None:
 def test_opening_waits_for_one_that_is_under_way(url: str, is_committed: bool) -> None:
     with (
         ThreadPoolExecutor(1) as thread,
-        closing(PostgresAccountRepository(url)) as accounts,
+        closing(PostgresAccountRepository(url, [])) as accounts,
         psycopg.connect(url) as other,
     ):
         other.execute("INSERT INTO account (account_number, balance, last_entry) VALUES ('2', 0, 1)")
@@ -330,7 +306,7 @@ def test_accounts_are_opened_in_order_of_account_number(url: str) -> None:
     insert = "INSERT INTO account (account_number, balance, last_entry) VALUES (%s, 0, 1)"
     with (
         ThreadPoolExecutor(1) as thread,
-        closing(PostgresAccountRepository(url)) as accounts,
+        closing(PostgresAccountRepository(url, [])) as accounts,
         psycopg.connect(url) as first_holder,
         psycopg.connect(f"{url}%20-clock_timeout%3D1s") as second_holder,
     ):
@@ -354,7 +330,7 @@ def test_opening_that_waits_fails_only_its_own_caller(url: str) -> None:
 def test_server_stops_in_time_despite_a_hanging_commit(
     own_postgres: Postgres, toggle_missing_standby: Callable[[], None], tmp_path: Path
 ) -> None:
-    with running_server(own_postgres.url, tmp_path) as server, ThreadPoolExecutor(1) as thread:
+    with running_server(demo_store(own_postgres.url), tmp_path) as server, ThreadPoolExecutor(1) as thread:
         toggle_missing_standby()
         answer = thread.submit(httpx.post, f"{server.address}/accounts/0/deposit", json={"amount": 1}, timeout=60)
         until(lambda: count_sessions(own_postgres.url, "wait_event = 'SyncRep'") == 1)
@@ -365,13 +341,3 @@ def test_server_stops_in_time_despite_a_hanging_commit(
         assert answer.result().json()["type"] == "urn:mini-atm:error:outcome-unknown"
         assert "Traceback" not in server.log.read_text()
         toggle_missing_standby()
-
-
-def test_database_without_utf_8_is_refused(postgres: Postgres) -> None:
-    with psycopg.connect(postgres.url, autocommit=True) as admin:
-        admin.execute("CREATE DATABASE latin ENCODING 'LATIN1' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'")
-        try:
-            with pytest.raises(StoreUnavailable, match="its encoding is LATIN1; create the database with ENCODING"):
-                open_store(postgres.url.removesuffix("/postgres") + "/latin")
-        finally:
-            admin.execute("DROP DATABASE latin")

@@ -111,7 +111,7 @@ def test_entry_of_another_client_is_not_taken_for_the_lost_one(
 def test_opening_on_a_lost_connection_counts_once(
     postgres: Postgres, proxied_url: str, postgres_proxy: Proxy, moment: Moment, key: str | None
 ) -> None:
-    with closing(PostgresAccountRepository(proxied_url)) as accounts:
+    with closing(PostgresAccountRepository(proxied_url, [])) as accounts:
         postgres_proxy.cut_at(b"COMMIT", moment)
         opened = open_account(accounts, "2", 5, key=key)
         assert (opened, opened.last_entry) == (Account("2", 5), 1)
@@ -151,7 +151,7 @@ def test_batch_of_all_kinds_on_a_lost_connection_counts_once(
 def test_lost_opening_during_an_outage_is_an_unknown_outcome(
     proxied_url: str, postgres_proxy: Proxy, moment: Moment
 ) -> None:
-    with closing(PostgresAccountRepository(proxied_url, retry_timeout=0.5)) as accounts:
+    with closing(PostgresAccountRepository(proxied_url, [], retry_timeout=0.5)) as accounts:
         postgres_proxy.cut_at(b"COMMIT", moment, and_stay_away=True)
         with pytest.raises(OutcomeUnknown, match="same idempotency key"):
             open_account(accounts, "2", 5)
@@ -167,7 +167,7 @@ def test_opening_by_another_client_is_not_taken_for_the_lost_one(
 ) -> None:
     with (
         ThreadPoolExecutor(1) as thread,
-        closing(PostgresAccountRepository(proxied_url)) as accounts,
+        closing(PostgresAccountRepository(proxied_url, [])) as accounts,
         closing(PostgresAccountRepository(url)) as other,
     ):
         postgres_proxy.cut_at(b"COMMIT", "before", and_stay_away=True)

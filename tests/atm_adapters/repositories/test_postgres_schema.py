@@ -16,7 +16,16 @@ from support.waiting import until
 
 from atm_adapters.repositories import postgres_schema
 from atm_adapters.repositories.postgres import PostgresAccountRepository
-from atm_core import Account, IdempotencyKeyReused, StoreUnavailable, deposit, get_account, read_history, withdraw
+from atm_core import (
+    Account,
+    IdempotencyKeyReused,
+    StoreNotInitialized,
+    StoreUnavailable,
+    deposit,
+    get_account,
+    read_history,
+    withdraw,
+)
 
 VERSION_1: Final = (Path(__file__).parent / "postgres_version_1.sql").read_text()
 
@@ -68,8 +77,16 @@ def test_upgrade_keeps_every_balance_and_entry(url: str) -> None:
         assert second.recorded_at == datetime(2026, 11, 24, 14, 45, 24, 251470, tzinfo=UTC)
 
 
+def test_older_tables_are_refused_and_kept(url: str) -> None:
+    before = _contents(url)
+    with pytest.raises(StoreNotInitialized, match="its schema has version 1, older than 2") as refusal:
+        PostgresAccountRepository(url)
+    assert refusal.value.schema_version == 1
+    assert _contents(url) == before
+
+
 def test_keys_work_after_an_upgrade(url: str) -> None:
-    with PostgresAccountRepository(url) as accounts:
+    with PostgresAccountRepository(url, []) as accounts:
         replays = [
             deposit(accounts, "0", "0.10", "first"),
             withdraw(accounts, "1", "1000.01", "first"),
@@ -87,11 +104,11 @@ def test_keys_work_after_an_upgrade(url: str) -> None:
 
 
 def test_upgraded_schema_equals_a_new_one(url: str) -> None:
-    PostgresAccountRepository(url).close()
+    PostgresAccountRepository(url, []).close()
     upgraded = _schema(url)
     with psycopg.connect(url, autocommit=True) as admin:
         admin.execute("DROP TABLE account, entry, mini_atm")
-    PostgresAccountRepository(url).close()
+    PostgresAccountRepository(url, []).close()
     assert _schema(url) == upgraded
     assert ("entry", "PRIMARY KEY (account_number, entry)") in upgraded
 
@@ -113,11 +130,11 @@ def test_interrupted_upgrade_leaves_version_1_whole(
     before = _contents(url)
     postgres_proxy.cut_at(statement.encode(), moment)
     with pytest.raises(StoreUnavailable):
-        PostgresAccountRepository(proxied_url)
+        PostgresAccountRepository(proxied_url, [])
     assert postgres_proxy.has_cut()
     if (statement, moment) != ("COMMIT", "after"):
         assert _contents(url) == before
-    with PostgresAccountRepository(url) as accounts:
+    with PostgresAccountRepository(url, []) as accounts:
         assert deposit(accounts, "0", "0.10", "first").last_entry == 2
         assert all(account.is_consistent for account in accounts.audit())
 
@@ -125,7 +142,7 @@ def test_interrupted_upgrade_leaves_version_1_whole(
 def test_eight_processes_may_upgrade_at_once(url: str) -> None:
     program = (
         "import sys; from atm_adapters.repositories.postgres import PostgresAccountRepository; from atm_core import *\n"
-        "with PostgresAccountRepository(sys.argv[1]) as accounts: deposit(accounts, '0', 1)"
+        "with PostgresAccountRepository(sys.argv[1], []) as accounts: deposit(accounts, '0', 1)"
     )
     processes = [
         subprocess.Popen([sys.executable, "-c", program, url], stderr=subprocess.PIPE, text=True)  # noqa: S603 - Python
@@ -143,7 +160,7 @@ def test_eight_processes_may_upgrade_at_once(url: str) -> None:
 def test_upgrade_waits_for_a_server_of_version_1(url: str, options: str) -> None:
     with psycopg.connect(url) as server, ThreadPoolExecutor(1) as thread:
         server.execute(READ_1)
-        upgraded = thread.submit(PostgresAccountRepository, url + options)
+        upgraded = thread.submit(PostgresAccountRepository, url + options, [])
         until(lambda: count_sessions(url, "wait_event_type = 'Lock' AND now() - query_start > '0.3 s'") == 1)
         server.execute(DEPOSIT_1)
         server.commit()
@@ -154,7 +171,7 @@ def test_upgrade_waits_for_a_server_of_version_1(url: str, options: str) -> None
 
 @pytest.mark.parametrize("statement", [REPLAY_1, DEPOSIT_1, OPEN_1])
 def test_server_of_version_1_cannot_use_an_upgraded_store(url: str, statement: str) -> None:
-    PostgresAccountRepository(url).close()
+    PostgresAccountRepository(url, []).close()
     before = _contents(url)
     with psycopg.connect(url) as server:
         server.execute(READ_1)
@@ -169,7 +186,7 @@ def test_upgrade_gives_up_while_others_use_the_tables(url: str, monkeypatch: pyt
     with psycopg.connect(url) as other:
         other.execute("SELECT FROM journal")
         with pytest.raises(StoreUnavailable, match="cannot be upgraded while other sessions use them"):
-            PostgresAccountRepository(url)
+            PostgresAccountRepository(url, [])
     assert _contents(url) == before
 
 
@@ -177,8 +194,8 @@ def test_table_of_another_application_prevents_the_upgrade(url: str) -> None:
     with psycopg.connect(url, autocommit=True) as admin:
         admin.execute("CREATE TABLE entry (name TEXT)")
     before = _contents(url)
-    with pytest.raises(StoreUnavailable, match="tables named account, entry or journal that belong to another"):
-        PostgresAccountRepository(url)
+    with pytest.raises(StoreUnavailable, match="account, entry, journal or mini_atm that belong to another"):
+        PostgresAccountRepository(url, [])
     assert _contents(url) == before
 
 

