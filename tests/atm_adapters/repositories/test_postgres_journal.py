@@ -337,6 +337,21 @@ def test_audit_finds_keys_that_occur_twice(url: str, monkeypatch: pytest.MonkeyP
         }  # fmt: skip
 
 
+def test_audit_reads_keys_and_accounts_of_one_moment(url: str) -> None:
+    with (
+        PostgresAccountRepository(url, [Account("0", 0)]) as accounts,
+        ThreadPoolExecutor(1) as thread,
+        psycopg.connect(url) as other,
+    ):
+        other.execute("LOCK TABLE account")  # keys are read from the entries before
+        audited = thread.submit(list, accounts.audit())
+        until(lambda: count_sessions(url, "wait_event_type = 'Lock'") == 1)
+        other.execute("UPDATE account SET balance = 1")
+        other.commit()
+        assert [account.is_consistent for account in audited.result(30)] == [True]
+        assert [account.is_consistent for account in accounts.audit()] == [False]
+
+
 @pytest.fixture(params=["de", "en-US"])
 def database(request: pytest.FixtureRequest, postgres: Postgres) -> Iterator[str]:
     """The URL of a database whose text order is that of a language, if the server was built with ICU."""
