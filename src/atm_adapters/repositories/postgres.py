@@ -122,7 +122,8 @@ class PostgresAccountRepository(BatchRepository):
     :param retry_timeout: seconds during which calls retry while the database is unreachable. A call that the database
         does not answer is aborted two seconds later.
     :raises StoreNotInitialized: if the database has no tables or older ones, and there are no initial accounts.
-    :raises StoreUnavailable: if the database cannot be used.
+    :raises StoreUnavailable: if the database cannot be used. If it failed during an upgrade, the upgrade is whole or
+        has not happened, and opening the store again completes it.
     """
 
     def __init__(
