@@ -17,6 +17,7 @@ from atm_core import (
     BalanceNotZero,
     BalanceOutOfRange,
     IdempotencyKeyReused,
+    InconsistentJournal,
     InsufficientFunds,
     InvalidAccountNumber,
     InvalidAmount,
@@ -25,6 +26,8 @@ from atm_core import (
     InvalidPage,
     OutcomeUnknown,
     Overloaded,
+    StoreNotEmpty,
+    StoreNotInitialized,
     StoreUnavailable,
     WithdrawalLimitExceeded,
 )
@@ -89,6 +92,19 @@ EXAMPLES: list[tuple[AtmError, str, dict[str, object], str]] = [
         "key-reused",
         {"account_number": "0", "key": "k"},
         "The idempotency key 'k' was used on account 0 for another transaction.",
+    ),
+    (
+        InconsistentJournal("0", 2),
+        "inconsistent-journal",
+        {"account_number": "0", "entry": 2},
+        "Entry 2 of account 0 does not follow from the entries before it.",
+    ),
+    (StoreNotEmpty("/x"), "store-not-empty", {"store": "/x"}, "The store /x has accounts."),
+    (
+        StoreNotInitialized("/x", "it does not exist", 0),
+        "store-not-initialized",
+        {"store": "/x", "reason": "it does not exist", "schema_version": 0},
+        "The store /x is unavailable: it does not exist.",
     ),
     (
         StoreUnavailable("/x", "it was deleted"),

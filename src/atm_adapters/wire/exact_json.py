@@ -1,13 +1,14 @@
-"""Accounts and histories in JSON: numbers stay exact between their bytes and a Decimal.
+"""Accounts, histories and exported entries in JSON: numbers stay exact between their bytes and a Decimal.
 
 JSON does not limit the precision of numbers (RFC 8259, section 6), and most decoders read them as 64-bit
 floats. This module converts digits to a Decimal and back without a float.
 """
 
+import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Annotated
+from typing import Annotated, Final
 from urllib.parse import urlencode
 
 import msgspec
@@ -64,9 +65,28 @@ class _DecodedPage(msgspec.Struct):
     next: str | None
 
 
+class _ExportedEntry(msgspec.Struct, forbid_unknown_fields=True):
+    account_number: str
+    entry: Annotated[int, msgspec.Meta(ge=1)]
+    kind: str
+    amount: Decimal | None
+    balance: Decimal
+    overdraft_limit: Decimal | None
+    withdrawal_limit: Decimal | None
+    closed: bool
+    note: str | None
+    key: str | None
+    recorded_at: Annotated[datetime, msgspec.Meta(tz=True)] | None
+
+
+EXPORT_MEMBERS: Final = _ExportedEntry.__struct_fields__
+"""The names of an exported entry's members, in their order."""
+
 _encoder = msgspec.json.Encoder(decimal_format="number")
 _account_decoder = msgspec.json.Decoder(_DecodedAccount)
 _page_decoder = msgspec.json.Decoder(_DecodedPage)
+_export_decoder = msgspec.json.Decoder(_ExportedEntry)
+_member_counter = json.JSONDecoder(object_pairs_hook=len)  # msgspec takes the last of several equal names
 
 
 def encode(members: Mapping[str, object]) -> bytes:
@@ -161,7 +181,7 @@ def entry_members(entry: Entry, *, complete: bool = False) -> dict[str, object]:
         "amount": entry.amount,
         "balance": account.balance,
         "note": transaction.note,
-        "recorded_at": None if recorded_at is None else _timestamp(recorded_at),
+        "recorded_at": None if recorded_at is None else _timestamp(recorded_at, "milliseconds"),
     }
     if complete or hasattr(transaction, "overdraft_limit"):
         members |= {"overdraft_limit": account.overdraft_limit, "withdrawal_limit": account.withdrawal_limit}
@@ -182,12 +202,41 @@ def decode_page(body: bytes) -> Page:
         raise ValueError(str(error)) from error
 
 
-def _entry(account_number: str, decoded: _DecodedEntry) -> Entry:
+def exported_members(entry: Entry) -> dict[str, object]:
+    """Return every fact about an entry under the names of :data:`EXPORT_MEMBERS`. Times keep their microseconds."""
+    members = {"account_number": entry.account.account_number, **entry_members(entry, complete=True)}
+    if entry.recorded_at is not None:
+        members["recorded_at"] = _timestamp(entry.recorded_at, "microseconds")
+    return {name: members[name] for name in EXPORT_MEMBERS}
+
+
+def encode_entry(entry: Entry) -> bytes:
+    """Encode an entry as a line of an export, without the line's end. Equal entries are equal lines."""
+    return encode(exported_members(entry))
+
+
+def decode_entry(line: bytes) -> Entry:
+    """Decode the output of :func:`encode_entry`. The time of the entry is in UTC.
+
+    :raises ValueError: if the line is anything else. Each member must occur once, and no others.
+    """
+    decoded = _export_decoder.decode(line)
+    if _member_counter.decode(line.decode()) != len(EXPORT_MEMBERS):
+        raise ValueError("a member occurs twice: each must occur once")
+    try:
+        if decoded.recorded_at is not None:
+            decoded.recorded_at = decoded.recorded_at.astimezone(UTC)
+        return _entry(decoded.account_number, decoded)
+    except (AtmError, OverflowError) as error:
+        raise ValueError(str(error)) from error
+
+
+def _entry(account_number: str, decoded: _DecodedEntry | _ExportedEntry) -> Entry:
     limits = decoded.overdraft_limit, decoded.withdrawal_limit
     account = Account(account_number, decoded.balance, *limits, closed=decoded.closed, last_entry=decoded.entry)
     transaction = transaction_of(decoded.kind, account_number, decoded.amount, *limits, decoded.key, decoded.note)
     return Entry(transaction, account, decoded.recorded_at)
 
 
-def _timestamp(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def _timestamp(moment: datetime, precision: str) -> str:
+    return moment.astimezone(UTC).isoformat(timespec=precision).replace("+00:00", "Z")
