@@ -1,6 +1,6 @@
 """The audit replays the journal, and compares each account with what its entries make of it.
 
-That no key occurs twice is not its business, because it keeps nothing of earlier entries. Stores have a unique index.
+It keeps nothing of earlier entries, so it cannot find a key that occurs twice. Stores do that.
 """
 
 from collections.abc import Iterable, Iterator
@@ -10,7 +10,7 @@ from typing import NamedTuple, TypeAlias
 
 from atm_core.account import Account
 from atm_core.errors import AtmError, InconsistentJournal
-from atm_core.transaction import Entry
+from atm_core.transaction import Entry, Opening
 
 JournalRow: TypeAlias = tuple[str, int, Account | Entry | None]
 """A row of the store: account number, entry number, and what the row holds.
@@ -27,7 +27,7 @@ class AuditedAccount(NamedTuple):
     if the account's row is damaged. ``expected`` is what its transactions make of it, without those that cannot be
     applied. It is None if there is no opening. ``entries`` is the number of its entries. ``first_mismatch`` is the
     number of the first entry that does not follow from the ones before it (a wrong balance or limit, a gap in the
-    numbers, a transaction that the rules forbid, a damaged row), or None.
+    numbers, a transaction that the rules forbid, a missing time, a damaged row), or None.
     """
 
     account_number: str
@@ -68,13 +68,13 @@ def replayed(entries: Iterable[Entry]) -> Iterator[Entry]:
     :param entries: a journal, ordered by account number and entry number.
     :raises InconsistentJournal: at the first entry that does not follow or is not in that order.
     """
-    account_number, account = "", None
+    account = None
     for entry in entries:
         number = entry.account.account_number
-        if number > account_number:
-            account_number, account = number, None
+        if account is not None and number > account.account_number:
+            account = None
         after = _apply(entry, account)
-        if number < account_number or not _follows(entry, after):
+        if not _follows(entry, after):  # also if its account number is out of order
             raise InconsistentJournal(number, entry.account.last_entry)
         account = after
         yield entry
@@ -89,8 +89,12 @@ def _apply(entry: Entry | None, account: Account | None) -> Account | None:
 
 
 def _follows(entry: Entry | None, after: Account | None) -> bool:
-    """Return whether an entry holds the account as it must be after it."""
-    return entry is not None and _are_same(entry.account, after)
+    """Return whether an entry holds the account as it must be after it, and a time unless it is an opening."""
+    return (
+        entry is not None
+        and _are_same(entry.account, after)
+        and (entry.recorded_at is not None or isinstance(entry.transaction, Opening))
+    )
 
 
 def _are_same(account: Account, other: Account | None) -> bool:

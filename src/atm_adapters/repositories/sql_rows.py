@@ -52,6 +52,8 @@ def account_from(row: tuple[Any, ...]) -> Account:
     """
     number, balance, overdraft_limit, withdrawal_limit, closed, last_entry = row
     try:
+        if closed not in (0, 1):
+            raise ValueError(f"{closed!a} is no truth value")
         return Account(
             number,
             from_minor_units(balance),
@@ -74,8 +76,8 @@ def entry_from(row: tuple[Any, ...]) -> Entry:
         account = account_from((number, balance, overdraft_limit, withdrawal_limit, closed, entry))
         limits = account.overdraft_limit, account.withdrawal_limit
         transaction = transaction_of(kind, number, _money(amount), *limits, key, note)
-        if isinstance(recorded_at, str):
-            recorded_at = datetime.fromisoformat(recorded_at)
+        if recorded_at is not None:
+            recorded_at = _time_of(recorded_at)
     except (*_NOT_VALID, DamagedRow) as error:
         raise DamagedRow(f"entry {entry} of account {number!a}") from error
     return Entry(transaction, account, recorded_at)
@@ -126,6 +128,13 @@ def unsupported_version(version: object, supported: int) -> str:
 
 def _money(cents: int | None) -> Decimal | None:
     return None if cents is None else from_minor_units(cents)
+
+
+def _time_of(recorded_at: datetime | str) -> datetime:
+    time = recorded_at if isinstance(recorded_at, datetime) else datetime.fromisoformat(recorded_at)
+    if time.tzinfo is None:
+        raise ValueError(f"the time {recorded_at!a} has no offset from UTC")
+    return time
 
 
 def _cents(money: Decimal | None, absent: str | None) -> int | str | None:

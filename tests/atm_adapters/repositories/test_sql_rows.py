@@ -56,7 +56,20 @@ def test_entry_with_the_number_0_is_not_taken_for_the_account() -> None:
         (6, None),
         (7, -1),
         (8, "abc"),
+        (2, None),
+        (4, 5),
+        (5, 5),
+        (6, "12"),
+        (6, 1.5),
+        (6, b"12"),
+        (9, None),
+        (9, 2),
+        (9, -1),
+        (9, "x"),
         (10, "now"),
+        (10, 5),
+        (10, "2026-11-24T09:08:11.728"),
+        (10, datetime(2026, 11, 24)),  # noqa: DTZ001 - the damage
     ],
 )
 def test_damaged_entry_is_left_to_the_audit(column: int, value: object) -> None:
