@@ -22,6 +22,7 @@ ACCOUNT_NUMBER_RULE: Final = f"1 to {MAX_ACCOUNT_NUMBER_LENGTH} characters of A-
 
 _ACCOUNT_NUMBER = re.compile(ACCOUNT_NUMBER_PATTERN, re.ASCII)
 _ZERO = Decimal("0.00")
+_set = object.__setattr__  # how frozen dataclasses set their fields
 
 
 def parse_account_number(value: str) -> str:
@@ -67,12 +68,12 @@ class Account:
         :raises InvalidAmount: if the balance is not exact, not in whole cents, or more than
             :data:`~atm_core.money.MAX_MONEY` from zero, or if a limit is not such a sum or negative.
         """
-        object.__setattr__(self, "account_number", parse_account_number(account_number))
-        object.__setattr__(self, "balance", parse_money(balance))
-        object.__setattr__(self, "overdraft_limit", parse_limit(overdraft_limit, "overdraft_limit"))
-        object.__setattr__(self, "withdrawal_limit", parse_limit(withdrawal_limit, "withdrawal_limit"))
-        object.__setattr__(self, "closed", closed)
-        object.__setattr__(self, "last_entry", last_entry)
+        _set(self, "account_number", parse_account_number(account_number))
+        _set(self, "balance", parse_money(balance))
+        _set(self, "overdraft_limit", parse_limit(overdraft_limit, "overdraft_limit"))
+        _set(self, "withdrawal_limit", parse_limit(withdrawal_limit, "withdrawal_limit"))
+        _set(self, "closed", closed)
+        _set(self, "last_entry", last_entry)
 
     @property
     def available(self) -> Decimal | None:
@@ -153,10 +154,10 @@ class Account:
     ) -> "Account":
         """Return the account as its next entry leaves it."""
         account = object.__new__(Account)  # skips __init__: the values are valid, and every transaction comes here
-        object.__setattr__(account, "account_number", self.account_number)
-        object.__setattr__(account, "balance", balance)
-        object.__setattr__(account, "overdraft_limit", overdraft_limit)
-        object.__setattr__(account, "withdrawal_limit", withdrawal_limit)
-        object.__setattr__(account, "closed", closed)
-        object.__setattr__(account, "last_entry", self.last_entry + 1)
+        _set(account, "account_number", self.account_number)
+        _set(account, "balance", balance)
+        _set(account, "overdraft_limit", overdraft_limit)
+        _set(account, "withdrawal_limit", withdrawal_limit)
+        _set(account, "closed", closed)
+        _set(account, "last_entry", self.last_entry + 1)
         return account

@@ -33,6 +33,7 @@ NOTE_PATTERN: Final = (
 
 _KEY = re.compile(f"[ -~]{{1,{MAX_KEY_LENGTH}}}", re.ASCII)
 _NOTE = re.compile(NOTE_PATTERN)
+_set = object.__setattr__  # how frozen dataclasses set their fields
 
 
 def parse_key(value: str) -> str:
@@ -78,9 +79,9 @@ class Transaction(ABC):
         :raises InvalidIdempotencyKey: if there is a key and it is malformed.
         :raises InvalidNote: if there is a note and it is malformed.
         """
-        object.__setattr__(self, "account_number", parse_account_number(account_number))
-        object.__setattr__(self, "key", None if key is None else parse_key(key))
-        object.__setattr__(self, "note", None if note is None else parse_note(note))
+        _set(self, "account_number", parse_account_number(account_number))
+        _set(self, "key", None if key is None else parse_key(key))
+        _set(self, "note", None if note is None else parse_note(note))
 
     @abstractmethod
     def apply(self, account: Account | None) -> Account:
@@ -114,9 +115,9 @@ class Opening(Transaction):
 
         :raises InvalidAmount: if the balance or a limit is not acceptable. For the others see ``Transaction``.
         """
-        object.__setattr__(self, "balance", parse_money(balance))
-        object.__setattr__(self, "overdraft_limit", parse_limit(overdraft_limit, "overdraft_limit"))
-        object.__setattr__(self, "withdrawal_limit", parse_limit(withdrawal_limit, "withdrawal_limit"))
+        _set(self, "balance", parse_money(balance))
+        _set(self, "overdraft_limit", parse_limit(overdraft_limit, "overdraft_limit"))
+        _set(self, "withdrawal_limit", parse_limit(withdrawal_limit, "withdrawal_limit"))
         Transaction.__init__(self, account_number, key, note)
 
     @staticmethod
@@ -151,7 +152,7 @@ class Deposit(Transaction):
         :raises InvalidAmount: unless the amount is exact, positive, in whole cents and not too large. For the others
             see ``Transaction``.
         """
-        object.__setattr__(self, "amount", parse_amount(amount))
+        _set(self, "amount", parse_amount(amount))
         Transaction.__init__(self, account_number, key, note)
 
     def apply(self, account: Account | None) -> Account:
@@ -169,7 +170,7 @@ class Withdrawal(Transaction):
 
     def __init__(self, account_number: str, amount: MoneyLike, key: str | None = None, note: str | None = None) -> None:
         """Validate and store the values, as ``Deposit`` does."""
-        object.__setattr__(self, "amount", parse_amount(amount))
+        _set(self, "amount", parse_amount(amount))
         Transaction.__init__(self, account_number, key, note)
 
     def apply(self, account: Account | None) -> Account:
@@ -197,8 +198,8 @@ class LimitChange(Transaction):
 
         :raises InvalidAmount: if a limit is negative or no sum of money. For the others see ``Transaction``.
         """
-        object.__setattr__(self, "overdraft_limit", parse_limit(overdraft_limit, "overdraft_limit"))
-        object.__setattr__(self, "withdrawal_limit", parse_limit(withdrawal_limit, "withdrawal_limit"))
+        _set(self, "overdraft_limit", parse_limit(overdraft_limit, "overdraft_limit"))
+        _set(self, "withdrawal_limit", parse_limit(withdrawal_limit, "withdrawal_limit"))
         Transaction.__init__(self, account_number, key, note)
 
     def apply(self, account: Account | None) -> Account:
