@@ -13,6 +13,6 @@ def new_sqlite() -> Iterator[SqliteAccountRepository]:
     """Create a SQLite file in a temporary folder."""
     with (
         TemporaryDirectory() as folder,
-        closing(SqliteAccountRepository(Path(folder) / "accounts.sqlite3")) as accounts,
+        closing(SqliteAccountRepository(Path(folder) / "accounts.sqlite3", [])) as accounts,
     ):
         yield accounts

@@ -12,14 +12,14 @@ from threading import Lock
 from typing import Any, TypeVar
 
 from atm_adapters.repositories.ownership import ProcessGuard
-from atm_adapters.repositories.sql_rows import AUDIT_ROWS, DamagedRow, account_from, entry_from, journal_row_from
+from atm_adapters.repositories.sql_rows import DamagedRow, account_from, entry_from
 from atm_adapters.repositories.sqlite_files import SqliteFiles
+from atm_adapters.repositories.sqlite_journal import audit_copy, private_copy, read_entries, write_entries
 from atm_adapters.repositories.sqlite_rows import (
     SELECT_ACCOUNT,
     SELECT_ACCOUNTS_AFTER,
     SELECT_ENTRIES,
     SELECT_LAST_ENTRY,
-    SELECT_WRONG_LINKS,
     execute_batch,
 )
 from atm_adapters.repositories.sqlite_schema import (
@@ -30,8 +30,15 @@ from atm_adapters.repositories.sqlite_schema import (
     read_version,
     write_version,
 )
-from atm_core import Account, AuditedAccount, Opening, Transaction, audit
-from atm_core.errors import AccountNotFound, AtmError, OutcomeUnknown, StoreNotInitialized, StoreUnavailable
+from atm_core import Account, AuditedAccount, Entry, Opening, Transaction
+from atm_core.errors import (
+    AccountNotFound,
+    AtmError,
+    OutcomeUnknown,
+    StoreNotEmpty,
+    StoreNotInitialized,
+    StoreUnavailable,
+)
 from atm_core.ports import BatchRepository, Durability, Page
 
 T = TypeVar("T")
@@ -40,6 +47,12 @@ _OLDEST_SQLITE = (3, 38, 0)  # STRICT tables need 3.37, built-in JSON functions 
 
 _MAX_LOG_BYTES = 32 * 1024 * 1024
 _PROBE_SECONDS = 1.0  # the shortest time between two writes of durability(), because each of them costs a sync
+
+_ENTRIES_AT_ONCE = 1000  # of an account whose journal is exported
+_IMPORT_AGAIN = (
+    "It is not known whether the journal was imported. Import it again: if it was imported, the store is refused "
+    "because it is not empty."
+)
 
 _SYNCHRONOUS = ("OFF", "NORMAL", "FULL", "EXTRA")  # by their numbers in PRAGMA synchronous
 
@@ -140,17 +153,35 @@ class SqliteAccountRepository(BatchRepository):
         return int(count)
 
     def audit(self) -> Generator[AuditedAccount, None, None]:
-        with self._translate_errors(), closing(self._connect()) as connection:
+        with self._private_copy() as copy:
             # The index of keys matters as well: a key that is missing there would be applied a second time.
-            (finding,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
+            (finding,) = copy.execute("PRAGMA integrity_check(1)").fetchone()
             if finding != "ok":
                 raise self._unavailable(f"the file is damaged: {finding.splitlines()[-1]}")
-            # All statements read one moment. Until they end, concurrent writes stay in the log, which grows.
-            connection.execute("BEGIN")
-            wrong_links = dict(connection.execute(SELECT_WRONG_LINKS))
-            for found in audit(map(journal_row_from, connection.execute(AUDIT_ROWS))):
-                has_wrong_link = found.is_consistent and found.account_number in wrong_links
-                yield found._replace(first_mismatch=wrong_links[found.account_number]) if has_wrong_link else found
+            yield from audit_copy(copy)
+
+    def count_entries(self) -> int:
+        ((count,),) = self._read("SELECT count(*) FROM entry", (), tuple)
+        return int(count)
+
+    def export_entries(self, account_number: str | None = None, /) -> Generator[Entry, None, None]:
+        if account_number is None:
+            with self._private_copy() as copy:
+                yield from read_entries(copy)
+            return
+        last_entry = self.get(account_number).last_entry
+        for after in range(0, last_entry, _ENTRIES_AT_ONCE):
+            limit = min(_ENTRIES_AT_ONCE, last_entry - after)
+            yield from self.history(account_number, before=None, after=after, limit=limit).entries
+
+    def import_entries(self, entries: Iterable[Entry], /) -> None:
+        try:
+            with self._commit() as connection:
+                if connection.execute("SELECT 1 FROM account UNION ALL SELECT 1 FROM entry LIMIT 1").fetchone():
+                    raise StoreNotEmpty(self._file)
+                write_entries(connection, entries)
+        except OutcomeUnknown as error:
+            raise OutcomeUnknown(error.store, error.reason, _IMPORT_AGAIN) from error
 
     def durability(self) -> Durability:
         """Write to the file, at most once a second, and read the settings of the connection that writes.
@@ -217,6 +248,12 @@ class SqliteAccountRepository(BatchRepository):
                 connection.close()
                 raise
             return connection
+
+    @contextmanager
+    def _private_copy(self) -> Iterator[sqlite3.Connection]:
+        with self._translate_errors(), closing(self._connect()) as source, private_copy(source) as copy:
+            source.close()
+            yield copy
 
     def _create_file(self) -> None:
         """Create the file unless it exists, readable by its owner only. SQLite gives its log the same permissions."""
@@ -316,9 +353,6 @@ class SqliteAccountRepository(BatchRepository):
     def _reason(self, error: sqlite3.Error) -> str:
         """Return what is wrong with the file, in the user's words where SQLite has none."""
         code = _code(error)
-        # os.path.isdir() never raises. Path.is_dir() does for long or unreadable paths.
-        if code == sqlite3.SQLITE_CANTOPEN and isdir(self._path):  # noqa: PTH112
-            return "it is a folder, not a file"
         if code == sqlite3.SQLITE_BUSY:
             return f"another process kept it locked for {self._lock_timeout:g} seconds"
         return str(error)

@@ -24,8 +24,10 @@ class SqliteFiles:
     def check_openable(self) -> None:
         """Check for files that SQLite would open, but with a loss.
 
-        :raises StoreUnavailable: if the file is read-only, missing although its log exists, or has a second name.
+        :raises StoreUnavailable: if it is a folder, read-only, missing although its log exists, or has a second name.
         """
+        if os.path.isdir(self._file):  # noqa: PTH112 - Path.is_dir() raises for long or unreadable paths
+            raise StoreUnavailable(self._file, "it is a folder, not a file")
         if os.access(self._file, os.F_OK) and not os.access(self._file, os.W_OK):
             # The connection would stay read-only, even after the file became writable again.
             raise StoreUnavailable(self._file, "the file is not writable")

@@ -38,19 +38,6 @@ WHERE account_number = :account_number AND entry BETWEEN :oldest AND :newest
 ORDER BY entry DESC
 """
 
-SELECT_WRONG_LINKS: Final = """
-SELECT link.account_number, min(number)
-FROM (
-    SELECT account_number, last_entry AS number, last_entry AS entry, last_id AS id FROM account
-    UNION ALL
-    SELECT account_number, entry, entry - 1, previous FROM entry WHERE entry > 1
-) AS link
-LEFT JOIN entry USING (id)
-WHERE (entry.account_number, entry.entry) IS NOT (link.account_number, link.entry)
-GROUP BY link.account_number
-"""
-"""Selects the accounts with a link that does not lead to the entry before, and the number of the first such entry."""
-
 _SELECT_ACCOUNTS = f"SELECT {ACCOUNT_COLUMNS}, last_id FROM json_each(?) JOIN account ON account_number = value"
 
 _SELECT_RECORDED = f"""
@@ -61,13 +48,13 @@ JOIN entry ON account_number = number AND key = used_key
 _SELECT_LAST_ID = "SELECT coalesce(max(id), 0) FROM entry"
 
 # The driver takes 0.3 us to bind a None, ten times as long as text. An entry without key, note and limits has four.
-_INSERT_ENTRY = f"""
+INSERT_ENTRY: Final = f"""
 INSERT INTO entry (id, previous, {ENTRY_COLUMNS})
 VALUES (?, nullif(?, ''), ?, ?, ?, nullif(?, ''), nullif(?, ''), nullif(?, ''), ?, nullif(?, ''), nullif(?, ''), ?, ?)
 """
 
 # An account is what its last entry holds. In the order of ids, the last one remains.
-_REPLACE_ACCOUNTS = f"""
+REPLACE_ACCOUNTS: Final = f"""
 REPLACE INTO account ({ACCOUNT_COLUMNS}, last_id)
 SELECT account_number, balance, overdraft_limit, withdrawal_limit, closed, entry, id FROM entry WHERE id > ? ORDER BY id
 """
@@ -107,5 +94,5 @@ def _write(connection: sqlite3.Connection, entries: Iterable[Entry], last_ids: d
         number = entry.account.account_number
         rows.append((entry_id, last_ids.get(number, ""), *entry_row(entry, now, absent="")))
         last_ids[number] = entry_id
-    connection.executemany(_INSERT_ENTRY, rows)
-    connection.execute(_REPLACE_ACCOUNTS, (last_id,))
+    connection.executemany(INSERT_ENTRY, rows)
+    connection.execute(REPLACE_ACCOUNTS, (last_id,))

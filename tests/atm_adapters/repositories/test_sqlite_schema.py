@@ -21,6 +21,7 @@ from atm_core import (
     Entry,
     IdempotencyKeyReused,
     Opening,
+    StoreNotInitialized,
     StoreUnavailable,
     Withdrawal,
     deposit,
@@ -51,7 +52,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def upgraded(path: Path) -> Iterator[SqliteAccountRepository]:
-    with closing(SqliteAccountRepository(path)) as accounts:
+    with closing(SqliteAccountRepository(path, [])) as accounts:
         yield accounts
 
 
@@ -118,7 +119,7 @@ def test_upgraded_account_continues_its_history(upgraded: SqliteAccountRepositor
 
 def test_upgraded_schema_equals_that_of_a_new_store(path: Path, tmp_path: Path) -> None:
     def schema_of(path: Path) -> list[Any]:
-        SqliteAccountRepository(path).close()
+        SqliteAccountRepository(path, []).close()
         with closing(sqlite3.connect(path)) as connection:
             header = [connection.execute(f"PRAGMA {name}").fetchone() for name in ("application_id", "user_version")]
             return [*header, *connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY name")]
@@ -132,7 +133,7 @@ def test_upgrade_hides_no_mismatch_of_version_1(path: Path) -> None:
         connection.execute("UPDATE journal SET balance = balance + 1 WHERE entry = 3")
         connection.execute("INSERT INTO journal VALUES (9, 'missing', 'deposit', 1, NULL, 1, '')")
         connection.commit()
-    with closing(SqliteAccountRepository(path)) as accounts:
+    with closing(SqliteAccountRepository(path, [])) as accounts:
         found = {finding.account_number: finding for finding in accounts.audit() if not finding.is_consistent}
     assert found.keys() == {"0", "10", "missing"}
     assert (found["0"].first_mismatch, found["10"].first_mismatch, found["missing"].account) == (3, None, None)
@@ -161,7 +162,7 @@ for number in count():
             connection.set_trace_callback(trace)
             return connection
         sqlite3.connect = traced
-        SqliteAccountRepository(path).close()
+        SqliteAccountRepository(path, []).close()
         os._exit(0)
     if os.waitpid(child, 0)[1] == 0:
         print(number)
@@ -189,7 +190,7 @@ def test_exception_at_any_statement_leaves_all_or_nothing(
         with monkeypatch.context() as patch:
             patch.setattr(sqlite3, "connect", connect_and_interrupt(number))
             try:
-                SqliteAccountRepository(path).close()
+                SqliteAccountRepository(path, []).close()
                 break
             except KeyboardInterrupt:
                 interrupted.append(path)
@@ -214,7 +215,7 @@ def assert_all_or_nothing(before: list[object], after: list[list[object]], paths
     """Assert that each file is as before or complete, and that opening it again completes it."""
 
     def completed(path: Path) -> list[object]:
-        SqliteAccountRepository(path).close()
+        SqliteAccountRepository(path, []).close()
         return contents_of(path)
 
     complete = completed(paths[0])
@@ -239,7 +240,7 @@ def traced(*arguments, **options):
 sqlite3.connect = traced
 print("ready", flush=True)
 sys.stdin.readline()
-accounts = SqliteAccountRepository(sys.argv[1])
+accounts = SqliteAccountRepository(sys.argv[1], [])
 for _ in range(20):
     deposit(accounts, "0", 1)
 print(sum("DROP TABLE journal" in statement for statement in statements))
@@ -259,7 +260,7 @@ print(sum("DROP TABLE journal" in statement for statement in statements))
         process.stdin.flush()
     upgrades = sorted(process.communicate(timeout=60)[0].strip() for process in processes)
     assert upgrades == ["0"] * 7 + ["1"]
-    with closing(SqliteAccountRepository(path)) as accounts:
+    with closing(SqliteAccountRepository(path, [])) as accounts:
         assert get_account(accounts, "0") == Account("0", 1050 + 8 * 20)
         assert all(finding.is_consistent for finding in accounts.audit())
 
@@ -269,9 +270,11 @@ def test_unknown_version_is_refused_unchanged(path: Path, version: int) -> None:
     with closing(sqlite3.connect(path)) as connection:
         connection.execute(f"PRAGMA user_version = {version}")
     before = path.read_bytes()
-    with pytest.raises(StoreUnavailable) as failure:
-        SqliteAccountRepository(path)
-    assert failure.value.reason == (
-        f"its schema has version {version}, but this release of Mini-ATM supports version 2"
-    )
+    for initial_accounts in (None, []):
+        with pytest.raises(StoreUnavailable) as failure:
+            SqliteAccountRepository(path, initial_accounts)
+        assert failure.value.reason == (
+            f"its schema has version {version}, but this release of Mini-ATM supports version 2"
+        )
+        assert not isinstance(failure.value, StoreNotInitialized)
     assert path.read_bytes() == before

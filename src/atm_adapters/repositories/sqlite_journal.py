@@ -1,0 +1,112 @@
+"""The whole journal of a SQLite store: read from a private copy of the file, or written in one transaction."""
+
+# ruff: noqa: S608 - all texts that are put into statements are constants
+
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from atm_adapters.repositories.sql_rows import AUDIT_ROWS, ENTRY_COLUMNS, entry_from, entry_row, journal_row_from
+from atm_adapters.repositories.sqlite_rows import INSERT_ENTRY, REPLACE_ACCOUNTS
+from atm_core import AuditedAccount, Entry, audit
+from atm_core.errors import InconsistentJournal
+
+_PAGES_AT_ONCE: Final = 4096  # between two of them, Ctrl-C is noticed
+
+_SELECT_JOURNAL = f"SELECT {ENTRY_COLUMNS} FROM entry ORDER BY account_number, entry"
+
+# A link must lead from an account to its last entry, and from an entry to the one before. The unique index of keys
+# makes a repeated key impossible, unless it was deleted.
+_SELECT_MISMATCHES = """
+SELECT account_number, min(number)
+FROM (
+    SELECT link.account_number, number
+    FROM (
+        SELECT account_number, last_entry AS number, last_entry AS entry, last_id AS id FROM account
+        UNION ALL
+        SELECT account_number, entry, entry - 1, previous FROM entry WHERE entry > 1
+    ) AS link
+    LEFT JOIN entry USING (id)
+    WHERE (entry.account_number, entry.entry) IS NOT (link.account_number, link.entry)
+    UNION ALL
+    SELECT repeated.account_number, entry
+    FROM (
+        SELECT account_number, key FROM entry WHERE key IS NOT NULL GROUP BY account_number, key HAVING count(*) > 1
+    ) AS repeated
+    JOIN entry USING (account_number, key)
+    WHERE EXISTS (
+        SELECT * FROM entry AS earlier
+        WHERE (earlier.account_number, earlier.key) = (repeated.account_number, repeated.key)
+            AND earlier.entry < entry.entry
+    )
+)
+GROUP BY account_number
+ORDER BY account_number
+"""
+"""Selects the accounts with a wrong link or a repeated key, and the number of the first such entry."""
+
+
+@contextmanager
+def private_copy(source: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+    """Copy the file, as of one moment, to a temporary file that SQLite deletes when it is closed.
+
+    A slow reader of the copy does not delay the checkpoints of the file, so its log does not grow.
+    """
+    with closing(sqlite3.connect("", isolation_level=None, check_same_thread=False)) as copy:
+        copy_pages(source, copy)
+        yield copy
+
+
+def copy_pages(source: sqlite3.Connection, target: sqlite3.Connection) -> None:
+    """Copy the whole file, as of one moment, to the file of another connection."""
+    # In this transaction, writes of other connections do not make the copy begin again.
+    source.execute("BEGIN")
+    source.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    source.backup(target, pages=_PAGES_AT_ONCE, progress=lambda *_: None)
+    source.execute("COMMIT")
+
+
+def audit_copy(copy: sqlite3.Connection) -> Iterator[AuditedAccount]:
+    """Audit a private copy."""
+    mismatches = copy.execute(_SELECT_MISMATCHES)
+    mismatch = mismatches.fetchone()
+    for found in audit(map(journal_row_from, copy.execute(AUDIT_ROWS))):
+        if mismatch is None or mismatch[0] != found.account_number:
+            yield found
+            continue
+        first = mismatch[1] if found.first_mismatch is None else min(mismatch[1], found.first_mismatch)
+        mismatch = mismatches.fetchone()
+        yield found._replace(first_mismatch=first)
+
+
+def read_entries(copy: sqlite3.Connection) -> Iterator[Entry]:
+    """Read the journal of a private copy, ordered by account and entry number."""
+    return map(entry_from, copy.execute(_SELECT_JOURNAL))
+
+
+def write_entries(connection: sqlite3.Connection, entries: Iterable[Entry]) -> None:
+    """Write a journal to a store without accounts. The caller begins a write transaction, and commits it.
+
+    :param entries: as :func:`~atm_core.audit.replayed` yields them.
+    :raises InconsistentJournal: if two entries of an account have the same key.
+    """
+    account_number, number = "", 0
+
+    def rows() -> Iterator[tuple[Any, ...]]:
+        nonlocal account_number, number
+        for entry_id, entry in enumerate(entries, 1):
+            account_number, number = entry.account.account_number, entry.account.last_entry
+            previous = "" if number == 1 else entry_id - 1
+            yield entry_id, previous, *entry_row(entry, _text_of(entry.recorded_at), absent="")
+
+    try:
+        connection.executemany(INSERT_ENTRY, rows())
+    except sqlite3.IntegrityError as error:
+        raise InconsistentJournal(account_number, number) from error
+    connection.execute(REPLACE_ACCOUNTS, (0,))
+
+
+def _text_of(recorded_at: datetime | None) -> str | None:
+    return None if recorded_at is None else recorded_at.astimezone(UTC).isoformat()
