@@ -56,9 +56,7 @@ def open_store(url: str | None = None, *, create: bool | None = None) -> Store:
     try:
         return _open(url)
     except StoreNotInitialized as error:
-        if create is False:
-            raise
-        is_default = _is_default_file(url)
+        is_default = is_default_file(url)
         if is_default or create:
             return _open(url, DEMO_ACCOUNTS if is_default else ())
         advice = f"to {'upgrade' if error.schema_version else 'create'} it, run: atm init{store_option(url)}"
@@ -236,7 +234,8 @@ def _default_file() -> Path:
         raise StoreUnavailable("in your user data folder", "you have no home folder; name a store") from error
 
 
-def _is_default_file(url: str) -> bool:
+def is_default_file(url: str) -> bool:
+    """Return whether a URL names the default file, which :func:`open_store` creates with accounts."""
     if store_kind(url) != "sqlite":
         return False
     try:

@@ -26,6 +26,10 @@ class Atm:
         assert "Traceback" not in done.stderr
         return done.returncode, done.stdout, done.stderr
 
+    def init(self, store: str) -> None:
+        """Create a store with the accounts 0 and 1."""
+        assert self("init", "--demo", "--store", store)[0] == 0
+
     def assert_fails(self, command: str, exit_code: int, message: str) -> None:
         """Check that a command prints only an error that contains the message, and moves no money."""
         code, output, error = self(*command.split())

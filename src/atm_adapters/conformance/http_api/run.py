@@ -128,6 +128,7 @@ async def _check(
             f"(balance {found[1]}).\n"
             f"The checks send about {APPROXIMATE_REQUESTS:,} requests, many of them malformed. They deposit to these "
             "two accounts, withdraw from them, and then restore their balances. Do not use the accounts until then. "
+            "All entries stay in the journal for ever, so do not check with accounts of production. "
             "They also open an account if the server offers that, and close it at the end."
         )
         third = AccountUnderTest(api, unused_number(first.number, second.number))

@@ -98,7 +98,9 @@ Examples:
 - `atm withdraw 0 50.25 --key order-1234`
 - `atm open 42 --overdraft-limit 0`
 - `atm history 0`
+- `atm init --store accounts.sqlite3`
 - `atm accounts`
+- `atm backup accounts-monday.sqlite3`
 - `atm serve`
 - `atm check http://127.0.0.1:8000`
 
@@ -106,11 +108,12 @@ Exit codes:
 
 - 0: done
 - 1: a check failed, or the output could not be written
-- 2: wrong usage, or an invalid amount, account number, key or note
-- 3: refused, and nothing was changed: unknown or closed account, insufficient funds, limit exceeded, key reused, ...
-- 4: the store or the server is unavailable, and nothing was changed
+- 2: wrong usage, or an invalid amount, account number, key, note or journal
+- 3: refused, and nothing was changed: unknown or closed account, insufficient funds, limit exceeded, key reused,
+  store not empty, file exists, ...
+- 4: the store or the server is unavailable, or the store needs `atm init`, and nothing was changed
 - 5: the outcome is unknown, so money may have moved: the message says what to do
-- 130: interrupted before the store was called
+- 130: interrupted, and nothing was changed
 
 With `--json`, errors are JSON, too: one object on standard error. Its member `error` has a `code`, a sentence for
 people as `detail`, and the facts of the error. Sums in it are strings.

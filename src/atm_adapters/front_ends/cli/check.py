@@ -14,8 +14,13 @@ def check(
         str, typer.Argument(help="The server, such as http://127.0.0.1:8000.", metavar="URL", show_default=False)
     ],
     account: Annotated[
-        list[str], typer.Option(metavar="ACCOUNT", help="An account to use. Two are needed, so give this option twice.")
-    ] = ["0", "1"],  # noqa: B006 - Typer's convention; the list is not changed
+        list[str],
+        typer.Option(
+            metavar="ACCOUNT",
+            help="An account to use. Two are needed, so give this option twice. For a server on this machine, the "
+            "default is 0 and 1.",
+        ),
+    ] = [],  # noqa: B006 - Typer's convention; the list is not changed
     as_json: Annotated[
         bool,
         typer.Option(
@@ -29,7 +34,8 @@ def check(
     """Test any server that implements this API.
 
     The check deposits to two of the server's accounts and withdraws from them, with hostile amounts and with many
-    clients at once. Then it restores their balances. Other clients must not use these accounts during the check.
+    clients at once. Then it restores their balances, but all entries stay in the journal for ever. So use accounts that
+    were opened for tests, not accounts of production. Other clients must not use them during the check.
     The exit code is 1 if a check failed, 3 if the accounts cannot be used, and 4 if the server does not answer.
 
     Example: `atm check http://127.0.0.1:8000 --account 0 --account 1`
@@ -43,6 +49,7 @@ def check(
         valid_url(url)
     except ValueError as error:
         raise typer.BadParameter(f"{error}.", param_hint="URL") from None
+    account = account or _default_accounts(url)
     if len(account) != 2 or account[0] == account[1]:
         raise typer.BadParameter(
             "two different accounts are needed, such as --account 0 --account 1.", param_hint="--account"
@@ -58,3 +65,17 @@ def check(
     echo(to_json(report) if as_json else as_table(report))
     if report.failed:
         raise typer.Exit(FAILED)
+
+
+def _default_accounts(url: str) -> list[str]:
+    from urllib.parse import urlsplit
+
+    from atm_adapters.wire.loopback import is_loopback
+
+    if not is_loopback(urlsplit(url).hostname or ""):
+        raise typer.BadParameter(
+            "it is missing. The server is not on this machine, and the check leaves entries in the journal for ever. "
+            "Name two accounts that were opened for tests, such as --account test-1 --account test-2.",
+            param_hint="--account",
+        )
+    return ["0", "1"]

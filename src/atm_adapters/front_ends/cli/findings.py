@@ -1,6 +1,6 @@
-"""What ``atm verify`` prints about accounts that their journal does not explain."""
+"""What ``atm verify`` and ``atm backup`` print about accounts that their journal does not explain."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
@@ -10,13 +10,33 @@ from atm_adapters.wire.untrusted_text import printable
 from atm_core import Account, AuditedAccount
 
 
-def audit_report(accounts: int, entries: int, wrong: Sequence[AuditedAccount]) -> Iterator[str]:
+class Audit:
+    """An audit that counts the ``accounts``, their ``entries``, and the account numbers that are ``wrong``.
+
+    :param audited: as a store yields it.
+    """
+
+    def __init__(self, audited: Iterable[AuditedAccount]) -> None:
+        self.accounts = self.entries = self.wrong = 0
+        self._audited = audited
+
+    def wrong_accounts(self) -> Iterator[AuditedAccount]:
+        """Yield each account that its journal does not explain."""
+        for audited in self._audited:
+            self.accounts += audited.account is not None
+            self.entries += audited.entries
+            if not audited.is_consistent:
+                self.wrong += 1
+                yield audited
+
+
+def audit_report(audit: Audit) -> Iterator[str]:
     """Format an audit for people: one line for each account that is wrong, then the totals."""
-    for audited in wrong:
+    for audited in audit.wrong_accounts():
         number = printable(audited.account_number)  # a damaged store may hold any text
         yield f"Account {number}: {' '.join(_findings(audited))}\n"
-    verdict = f"{counted(len(wrong), 'account')} failed" if wrong else "every account matches its journal"
-    yield f"Read {counted(accounts, 'account')} and {counted(entries, 'journal entry')}: {verdict}.\n"
+    verdict = f"{counted(audit.wrong, 'account')} failed" if audit.wrong else "every account matches its journal"
+    yield f"Read {counted(audit.accounts, 'account')} and {counted(audit.entries, 'journal entry')}: {verdict}.\n"
 
 
 def _findings(audited: AuditedAccount) -> Iterator[str]:
@@ -44,15 +64,18 @@ def _facts(account: Account) -> dict[str, str]:
     }
 
 
-def audit_document(accounts: int, entries: int, wrong: Iterable[AuditedAccount]) -> Iterator[str]:
-    """Format an audit as ``{"accounts": 2, "entries": 5, "wrong": [...]}``.
+def audit_document(audit: Audit) -> Iterator[str]:
+    """Format an audit as ``{"wrong": [...], "accounts": 2, "entries": 5}``, with one line for each account.
 
     For each account that is wrong, ``account`` is what the store has for it and ``expected`` what its journal leads to.
     """
-    found = [
-        {**audited._asdict(), "account": _raw(audited.account), "expected": _raw(audited.expected)} for audited in wrong
-    ]
-    yield printable(encode({"accounts": accounts, "entries": entries, "wrong": found}).decode()) + "\n"
+    begin = '{"wrong":['
+    for audited in audit.wrong_accounts():
+        found = {**audited._asdict(), "account": _raw(audited.account), "expected": _raw(audited.expected)}
+        yield f"{begin}\n{printable(encode(found).decode())}"
+        begin = ","
+    end = "\n" if audit.wrong else begin
+    yield f'{end}],"accounts":{audit.accounts},"entries":{audit.entries}}}\n'
 
 
 def _raw(account: Account | None) -> msgspec.Raw | None:

@@ -87,7 +87,7 @@ def discard_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def echo_all(texts: Iterable[str]) -> None:
+def echo_all(texts: Iterable[str | bytes]) -> None:
     """Print texts that contain their own line ends."""
     for text in texts:
         typer.echo(text, nl=False)

@@ -200,6 +200,7 @@ def test_help_option_at_the_end_prints_help(atm: Atm, command: str) -> None:
 
 
 def test_unknown_account_error_names_the_command_that_lists_accounts(atm: Atm) -> None:
+    atm.init("my$accounts.db")
     for command, hint in (
         ("balance 9", "atm accounts"),
         ("deposit 9 5 --store memory:", "atm accounts --store memory:"),
@@ -210,6 +211,7 @@ def test_unknown_account_error_names_the_command_that_lists_accounts(atm: Atm) -
 
 def test_unknown_account_error_hides_password_of_store(atm: Atm, postgres: Postgres) -> None:
     with fresh_schema(postgres) as url:
+        atm.init(url)
         message = atm("balance", "9", "--store", url.replace("postgres@", "postgres:secret@"))[2]
     assert "To list the accounts: atm accounts --store 'postgresql://postgres:***@" in message
 

@@ -52,6 +52,7 @@ def test_shell_completes_commands(atm: Atm) -> None:
 
 
 def test_store_option_overrides_the_environment(atm: Atm) -> None:
+    atm.init("one.db")
     atm("deposit", "0", "1", "--store", "one.db")
     assert atm("balance", "0", "--store", "sqlite:///one.db")[1] == "1001.00\n"
     atm.environment["ATM_STORE"] = "one.db"

@@ -38,7 +38,7 @@ app(arguments)
 
 def signalled(atm: Atm, number: int, event: str, function: str, command: str) -> tuple[int, str, str]:
     """Run a command that gets the signal at this event, and return its exit code, output and errors."""
-    atm("balance", "0", "--store", "a.db")  # creates the file, so that the command executes no opening of its own
+    atm.init("a.db")
     done = subprocess.run(  # noqa: S603 - our own program
         [sys.executable, "-c", SIGNALLED, str(number), event, function, *command.split()],
         capture_output=True,
@@ -133,7 +133,7 @@ def waiting_command(atm: Atm, *arguments: str) -> "Iterator[subprocess.Popen[str
 @SIGNALS
 def test_deposit_that_waits_for_postgresql_can_be_interrupted(atm: Atm, postgres: Postgres, number: int) -> None:
     with fresh_schema(postgres) as url:
-        atm("balance", "0", "--store", url)  # creates the tables
+        atm.init(url)
         with psycopg.connect(url) as other:
             other.execute("SELECT 1 FROM account WHERE account_number = '0' FOR UPDATE")
             with waiting_command(atm, "deposit", "0", "5", "--store", url) as command:

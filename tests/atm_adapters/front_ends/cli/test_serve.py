@@ -24,7 +24,7 @@ def test_server_that_cannot_start_says_why(atm: Atm, command: str, code: int, me
 @pytest.mark.parametrize(
     ("store", "message"),
     [
-        ("nowhere/x.db", "The store {folder}/nowhere/x.db is unavailable: there is no folder {folder}/nowhere."),
+        ("nowhere/x.db", "The store {folder}/nowhere/x.db is unavailable: there is no folder {folder}/nowhere"),
         (
             "postgresql://atm:secret@127.0.0.1:1/atm",
             "The store postgresql://atm:***@127.0.0.1:1/atm is unavailable: connection failed: ",

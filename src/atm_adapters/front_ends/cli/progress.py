@@ -1,0 +1,56 @@
+"""Progress bars on standard error, if it is a terminal."""
+
+import io
+import os
+import stat
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, ProgressColumn
+
+_Item = TypeVar("_Item")
+
+
+def tracked(items: Iterable[_Item], description: str, count: Callable[[], int]) -> Iterable[_Item]:
+    """Yield the items, and show how many of them have been processed.
+
+    :param count: returns their number. It is called if there is a terminal.
+    """
+    if not sys.stderr.isatty():
+        yield from items
+        return
+    from rich.progress import TaskProgressColumn, TimeRemainingColumn
+
+    with _bar(TaskProgressColumn(), TimeRemainingColumn()) as progress:
+        yield from progress.track(items, count(), description=description)
+
+
+@contextmanager
+def tracked_bytes(file: BinaryIO, description: str) -> Iterator[BinaryIO]:
+    """Yield the file, and show how many of its bytes have been read, unless it is a pipe."""
+    status = os.fstat(file.fileno())
+    if not sys.stderr.isatty() or not stat.S_ISREG(status.st_mode):
+        yield file
+        return
+    from rich.progress import DownloadColumn, TimeRemainingColumn
+
+    with _bar(DownloadColumn(), TimeRemainingColumn()) as progress:
+        task = progress.add_task(description, total=status.st_size)
+        yield io.BufferedReader(progress.wrap_file(file, task_id=task), 65536)  # type: ignore[type-var]
+
+
+def _bar(*columns: "ProgressColumn") -> "Progress":
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        *columns,
+        console=Console(stderr=True),
+        transient=True,
+        redirect_stdout=sys.stdout.isatty(),  # on the same terminal, lines appear above the bar
+    )
