@@ -1,18 +1,17 @@
 """Accounts in a SQLite file: one machine, any number of processes, durable before answered."""
 
-import os
 import sqlite3
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from os import PathLike
-from os.path import isdir, lexists
 from pathlib import Path
 from threading import Lock
 from typing import Any, TypeVar
 
 from atm_adapters.repositories.ownership import ProcessGuard
 from atm_adapters.repositories.sql_rows import DamagedRow, account_from, entry_from
+from atm_adapters.repositories.sqlite_backup import new_backup
 from atm_adapters.repositories.sqlite_files import SqliteFiles
 from atm_adapters.repositories.sqlite_journal import audit_copy, private_copy, read_entries, write_entries
 from atm_adapters.repositories.sqlite_rows import (
@@ -39,7 +38,7 @@ from atm_core.errors import (
     StoreNotInitialized,
     StoreUnavailable,
 )
-from atm_core.ports import BatchRepository, Durability, Page
+from atm_core.ports import AuditableStore, BatchRepository, Durability, Page
 
 T = TypeVar("T")
 
@@ -100,7 +99,7 @@ class SqliteAccountRepository(BatchRepository):
         self._files = SqliteFiles(self._file)
         self._is_prepared = False
         if initial_accounts is not None:
-            self._create_file()
+            self._files.create()
         self._writer = self._connect()
         try:
             self._files.remember_file()
@@ -220,16 +219,10 @@ class SqliteAccountRepository(BatchRepository):
             raise self._unavailable(f"it needs SQLite {oldest} or newer, and this Python has {sqlite3.sqlite_version}")
         self._files.check()
         with self._translate_errors():
-            try:
-                self._files.check_openable()
-                uri = f"{self._path.as_uri()}?mode=rw"  # does not create the file
-            except ValueError as error:  # a null character or a lone surrogate
-                raise self._unavailable(f"it is not a valid path ({error})") from error
-            # Before SQLite looks, because another process may create the file between its failure and this question.
-            if not lexists(self._path):
-                raise StoreNotInitialized(self._file, self._missing(), 0)
+            self._files.check_openable()
+            self._files.check_exists()
             connection = sqlite3.connect(
-                uri,
+                f"{self._path.as_uri()}?mode=rw",  # does not create the file
                 uri=True,
                 timeout=self._lock_timeout,
                 isolation_level=None,  # the driver begins no transactions
@@ -250,22 +243,19 @@ class SqliteAccountRepository(BatchRepository):
             return connection
 
     @contextmanager
-    def _private_copy(self) -> Iterator[sqlite3.Connection]:
-        with self._translate_errors(), closing(self._connect()) as source, private_copy(source) as copy:
-            source.close()
+    def back_up(self, file: str, /, *, replace: bool = False) -> Generator[AuditableStore, None, None]:
+        with (
+            self._translate_errors(),
+            closing(self._connect()) as connection,
+            new_backup(connection, self._file, file, replace=replace) as aside,
+            SqliteAccountRepository(aside) as copy,
+        ):
             yield copy
 
-    def _create_file(self) -> None:
-        """Create the file unless it exists, readable by its owner only. SQLite gives its log the same permissions."""
-        try:
-            self._files.check_openable()
-            os.close(os.open(self._file, os.O_CREAT, 0o600))
-        except FileNotFoundError as error:
-            raise self._unavailable(self._missing()) from error
-        except OSError as error:
-            raise self._unavailable(f"the file cannot be created ({error.strerror})") from error
-        except ValueError as error:
-            raise self._unavailable(f"it is not a valid path ({error})") from error
+    @contextmanager
+    def _private_copy(self) -> Iterator[sqlite3.Connection]:
+        with self._translate_errors(), private_copy(self._connect(), self._file) as copy:
+            yield copy
 
     def _prepare(self, initial_accounts: Iterable[Account] | None) -> None:
         with self._translate_errors():
@@ -353,13 +343,11 @@ class SqliteAccountRepository(BatchRepository):
     def _reason(self, error: sqlite3.Error) -> str:
         """Return what is wrong with the file, in the user's words where SQLite has none."""
         code = _code(error)
+        if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY) and not self._files.has_writable_folder():
+            return "its folder is not writable, but its log must stand beside it"
         if code == sqlite3.SQLITE_BUSY:
             return f"another process kept it locked for {self._lock_timeout:g} seconds"
         return str(error)
-
-    def _missing(self) -> str:
-        is_there = isdir(self._path.parent)  # noqa: PTH112
-        return "there is no such file" if is_there else f"there is no folder {self._path.parent}"
 
     def _unavailable(self, reason: str) -> StoreUnavailable:
         return StoreUnavailable(self._file, reason)

@@ -2,9 +2,10 @@
 
 import os
 import time
+from stat import S_ISDIR, S_ISREG
 from typing import Final
 
-from atm_core.errors import StoreUnavailable
+from atm_core.errors import StoreNotInitialized, StoreUnavailable
 
 _CHECK_INTERVAL: Final = 0.1  # seconds, because each look at a file costs 2 to 4 % of a commit
 
@@ -13,26 +14,31 @@ class SqliteFiles:
     """A store's file, its log, and the log's index, known by device and inode.
 
     :param file: the absolute path of the file. The others are named after it, beside the file that a link leads to.
+    :raises StoreUnavailable: if it is not a valid path.
     """
 
     def __init__(self, file: str) -> None:
         self._file = file
-        self._log, self._shm = (f"{os.path.realpath(file)}{suffix}" for suffix in ("-wal", "-shm"))
+        try:
+            self._log, self._shm = (f"{os.path.realpath(file)}{suffix}" for suffix in ("-wal", "-shm"))
+        except ValueError as error:  # a null character or a lone surrogate
+            raise StoreUnavailable(file, f"it is not a valid path ({error})") from error
         self._in_use: dict[str, tuple[int, int] | None] = {}
         self._next_check = 0.0
 
     def check_openable(self) -> None:
         """Check for files that SQLite would open, but with a loss.
 
-        :raises StoreUnavailable: if it is a folder, read-only, missing although its log exists, or has a second name.
+        :raises StoreUnavailable: if it is no file or read-only, missing although its log exists, or has a second name.
         """
-        if os.path.isdir(self._file):  # noqa: PTH112 - Path.is_dir() raises for long or unreadable paths
-            raise StoreUnavailable(self._file, "it is a folder, not a file")
-        if os.access(self._file, os.F_OK) and not os.access(self._file, os.W_OK):
-            # The connection would stay read-only, even after the file became writable again.
-            raise StoreUnavailable(self._file, "the file is not writable")
         # In this order, because the log of a new store is created last.
         log, file = _stat(self._log), _stat(self._file)
+        if file and not S_ISREG(file.st_mode):
+            what = "a folder" if S_ISDIR(file.st_mode) else "a device or pipe"
+            raise StoreUnavailable(self._file, f"it is {what}, not a file")
+        if file and not os.access(self._file, os.W_OK):
+            # The connection would stay read-only, even after the file became writable again.
+            raise StoreUnavailable(self._file, "the file is not writable")
         if log and log.st_size > 0 and (file is None or file.st_size == 0):
             # SQLite would delete the log with answered transactions and create a new store.
             raise StoreUnavailable(
@@ -43,6 +49,48 @@ class SqliteFiles:
             # Processes that open it by different names would each write a log of their own.
             reason = "the file has several names (hard links): delete all but one, or use a copy"
             raise StoreUnavailable(self._file, reason)
+
+    def create(self) -> None:
+        """Create the file unless it exists, empty, readable and writable by its owner only, whatever the umask.
+
+        SQLite gives its log the same permissions.
+
+        :raises StoreUnavailable: if it cannot be created.
+        """
+        self.check_openable()
+        try:
+            descriptor = os.open(os.path.realpath(self._file), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+        except FileExistsError:
+            return
+        except OSError as error:
+            self._check_folder()
+            raise StoreUnavailable(self._file, f"the file cannot be created ({error.strerror})") from error
+        os.fchmod(descriptor, 0o600)
+        os.close(descriptor)
+
+    def check_exists(self) -> None:
+        """Check that the file exists.
+
+        :raises StoreNotInitialized: if it does not.
+        :raises StoreUnavailable: if its folder does not exist, or cannot be searched.
+        """
+        try:
+            os.stat(self._file)  # noqa: PTH116
+        except FileNotFoundError as error:
+            self._check_folder()
+            raise StoreNotInitialized(self._file, "there is no such file", 0) from error
+        except OSError as error:
+            self._check_folder()
+            raise StoreUnavailable(self._file, f"the file cannot be opened ({error.strerror})") from error
+
+    def has_writable_folder(self) -> bool:
+        """Return whether the log can be created."""
+        return os.access(os.path.dirname(self._log), os.W_OK)  # noqa: PTH120
+
+    def _check_folder(self) -> None:
+        folder = os.path.dirname(self._file)  # noqa: PTH120
+        if not os.path.isdir(folder):  # noqa: PTH112
+            raise StoreUnavailable(self._file, f"there is no folder {folder}")
 
     def remember_file(self) -> None:
         """Take the file for the one in use."""

@@ -11,9 +11,11 @@ from typing import Any, Final
 from atm_adapters.repositories.sql_rows import AUDIT_ROWS, ENTRY_COLUMNS, entry_from, entry_row, journal_row_from
 from atm_adapters.repositories.sqlite_rows import INSERT_ENTRY, REPLACE_ACCOUNTS
 from atm_core import AuditedAccount, Entry, audit
-from atm_core.errors import InconsistentJournal
+from atm_core.errors import InconsistentJournal, StoreUnavailable
 
 _PAGES_AT_ONCE: Final = 4096  # between two of them, Ctrl-C is noticed
+
+_NO_TEMPORARY_FILE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_GETTEMPPATH)
 
 _SELECT_JOURNAL = f"SELECT {ENTRY_COLUMNS} FROM entry ORDER BY account_number, entry"
 
@@ -49,14 +51,26 @@ ORDER BY account_number
 
 
 @contextmanager
-def private_copy(source: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
-    """Copy the file, as of one moment, to a temporary file that SQLite deletes when it is closed.
+def private_copy(source: sqlite3.Connection, file: str) -> Iterator[sqlite3.Connection]:
+    """Copy a store, as of one moment, to a temporary file that has no name and is deleted when it is closed.
 
-    A slow reader of the copy does not delay the checkpoints of the file, so its log does not grow.
+    A slow reader of the copy does not delay the checkpoints of the store, so its log does not grow.
+
+    :param source: a connection to the store. It is closed.
+    :param file: the store's name.
+    :raises StoreUnavailable: if the temporary file cannot be written.
     """
-    with closing(sqlite3.connect("", isolation_level=None, check_same_thread=False)) as copy:
-        copy_pages(source, copy)
-        yield copy
+    try:
+        with closing(sqlite3.connect("", isolation_level=None, check_same_thread=False)) as copy:
+            with closing(source):
+                copy_pages(source, copy)
+            copy.execute("PRAGMA temp_store = FILE")  # for sorting
+            yield copy
+    except sqlite3.Error as error:
+        if getattr(error, "sqlite_errorcode", None) not in _NO_TEMPORARY_FILE:
+            raise
+        reason = "the folder of temporary files has no room for a copy: set SQLITE_TMPDIR to one that has"
+        raise StoreUnavailable(file, f"{reason} ({error})") from error
 
 
 def copy_pages(source: sqlite3.Connection, target: sqlite3.Connection) -> None:

@@ -1,17 +1,14 @@
 """SqliteAccountRepository beyond the contract: files, several processes, and failures."""
 
 import os
-import shutil
 import sqlite3
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
+from support.programs import in_processes
 from support.waiting import until
 
 from atm_adapters.repositories.sqlite import SqliteAccountRepository
@@ -42,19 +39,6 @@ def path(tmp_path: Path) -> Path:
 def accounts(path: Path) -> Iterator[SqliteAccountRepository]:
     with closing(SqliteAccountRepository(path, OPENING)) as accounts:
         yield accounts
-
-
-def in_processes(count: int, program: str, *arguments: object) -> list[str]:
-    """Run a Python program in several processes at the same time, and return the output of each."""
-    processes = [
-        subprocess.Popen(  # noqa: S603 - programs of this file
-            [sys.executable, "-c", program, *map(str, arguments)], stdout=subprocess.PIPE, text=True
-        )
-        for _ in range(count)
-    ]
-    outputs = [process.communicate(timeout=60)[0].strip() for process in processes]
-    assert [process.returncode for process in processes] == [0] * count
-    return outputs
 
 
 def test_balances_and_keys_survive_reopening(path: Path) -> None:
@@ -259,28 +243,6 @@ def test_log_does_not_grow_while_a_journal_is_read(path: Path, accounts: SqliteA
     assert len(list(reading)) == 1  # the rest of two, as of the beginning
 
 
-def test_unusable_path_is_unavailable_with_the_reason(tmp_path: Path) -> None:
-    garbage = tmp_path / "garbage"
-    garbage.write_bytes(b"not a database" * 300)
-    for path, reason in (
-        (tmp_path / "nowhere" / "x", f"there is no folder {tmp_path / 'nowhere'}"),
-        (tmp_path, "it is a folder, not a file"),
-        (garbage, "file is not a database"),
-    ):
-        with pytest.raises(StoreUnavailable) as failure:
-            SqliteAccountRepository(path)
-        assert (failure.value.store, failure.value.reason) == (str(path), reason)
-
-
-def test_database_of_another_application_is_refused_unchanged(path: Path) -> None:
-    with closing(sqlite3.connect(path)) as connection:
-        connection.execute("CREATE TABLE account (anything)")
-    before = path.read_bytes()
-    with pytest.raises(StoreUnavailable, match="it is a SQLite database of another application"):
-        SqliteAccountRepository(path)
-    assert path.read_bytes() == before
-
-
 def test_schema_version_that_changes_while_in_use_is_refused(path: Path, accounts: SqliteAccountRepository) -> None:
     reason = "its schema has version 3, but this release of Mini-ATM supports version 2"
     with closing(sqlite3.connect(path)) as connection:
@@ -292,18 +254,6 @@ def test_schema_version_that_changes_while_in_use_is_refused(path: Path, account
         assert connection.execute("PRAGMA user_version").fetchone() == (3,)
         connection.execute("PRAGMA user_version = 2")
     assert deposit(accounts, "0", 1).balance == 1001
-
-
-def test_file_with_several_names_is_refused(path: Path, tmp_path: Path) -> None:
-    SqliteAccountRepository(path, OPENING).close()
-    second = tmp_path / "second.sqlite3"
-    second.hardlink_to(path)
-    for name in (path, second):
-        with pytest.raises(StoreUnavailable, match=r"several names \(hard links\): delete all but one"):
-            SqliteAccountRepository(name)
-    path.unlink()
-    with closing(SqliteAccountRepository(second)) as accounts:
-        assert get_account(accounts, "0").balance == 1000
 
 
 def test_store_behind_a_symbolic_link_notices_another_target(path: Path, tmp_path: Path) -> None:
@@ -444,51 +394,6 @@ def test_file_moved_during_a_commit_is_an_unknown_outcome(path: Path, accounts: 
     accounts._writer.set_trace_callback(None)
     aside.rename(path)
     assert deposit(accounts, "0", 100, "key").balance == 1100
-
-
-def test_read_only_file_is_refused_when_it_is_opened() -> None:
-    program = """
-import os, sys
-from atm_adapters.repositories.sqlite import SqliteAccountRepository
-from atm_core import StoreUnavailable
-if os.geteuid() == 0:  # root ignores file permissions
-    os.setgroups([])
-    os.setgid(65534)
-    os.setuid(65534)
-try:
-    SqliteAccountRepository(sys.argv[1])
-except StoreUnavailable as error:
-    print(error)
-"""
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "accounts.sqlite3"
-        SqliteAccountRepository(path, OPENING).close()
-        path.chmod(0o444)
-        path.parent.chmod(0o755)
-        (output,) = in_processes(1, program, path)
-    assert output == f"The store {path} is unavailable: the file is not writable."
-
-
-@pytest.mark.parametrize(
-    "damage", [lambda path: path.unlink(), lambda path: path.write_bytes(b"")], ids=["missing", "empty"]
-)
-def test_log_without_its_file_is_refused_and_kept(path: Path, tmp_path: Path, damage: Callable[[Path], object]) -> None:
-    with closing(SqliteAccountRepository(path, OPENING)) as accounts:
-        deposit(accounts, "0", 100)
-        crashed = tmp_path / "crashed"
-        crashed.mkdir()
-        for file in (path, Path(f"{path}-wal")):
-            shutil.copy(file, crashed)
-    path = crashed / path.name
-    intact = path.read_bytes()
-    damage(path)
-    with pytest.raises(
-        StoreUnavailable, match=r"the file is missing or empty, but its log .* is not: restore the file"
-    ):
-        SqliteAccountRepository(path, OPENING)
-    path.write_bytes(intact)
-    with closing(SqliteAccountRepository(path, OPENING)) as accounts:
-        assert get_account(accounts, "0").balance == 1100
 
 
 def test_damaged_file_works_again_when_it_is_restored(path: Path) -> None:

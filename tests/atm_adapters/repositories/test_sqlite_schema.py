@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.programs import in_processes
 
 from atm_adapters.repositories.sqlite import SqliteAccountRepository
 from atm_core import (
@@ -74,6 +75,16 @@ def entries_of(accounts: SqliteAccountRepository, account_number: str) -> list[t
 def at(milliseconds: int) -> datetime:
     """Return the time of an entry in the store of version 1, all of which are of one second."""
     return datetime(2026, 11, 24, 14, 56, 23, milliseconds * 1000, UTC)
+
+
+def test_older_schema_is_refused_unchanged_unless_asked_for(path: Path) -> None:
+    before = path.read_bytes()
+    with pytest.raises(StoreNotInitialized) as failure:
+        SqliteAccountRepository(path)
+    assert failure.value.reason == "its schema has version 1, older than 2"
+    assert failure.value.schema_version == 1
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]
 
 
 def test_upgrade_keeps_every_balance(upgraded: SqliteAccountRepository) -> None:
@@ -238,27 +249,12 @@ def traced(*arguments, **options):
     connection.set_trace_callback(statements.append)
     return connection
 sqlite3.connect = traced
-print("ready", flush=True)
-sys.stdin.readline()
 accounts = SqliteAccountRepository(sys.argv[1], [])
 for _ in range(20):
     deposit(accounts, "0", 1)
 print(sum("DROP TABLE journal" in statement for statement in statements))
 """
-    processes = [
-        subprocess.Popen(  # noqa: S603 - the program above
-            [sys.executable, "-c", program, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        for _ in range(8)
-    ]
-    for process in processes:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-    for process in processes:
-        assert process.stdin is not None
-        process.stdin.write("\n")
-        process.stdin.flush()
-    upgrades = sorted(process.communicate(timeout=60)[0].strip() for process in processes)
+    upgrades = sorted(in_processes(8, program, path))
     assert upgrades == ["0"] * 7 + ["1"]
     with closing(SqliteAccountRepository(path, [])) as accounts:
         assert get_account(accounts, "0") == Account("0", 1050 + 8 * 20)
@@ -270,7 +266,7 @@ def test_unknown_version_is_refused_unchanged(path: Path, version: int) -> None:
     with closing(sqlite3.connect(path)) as connection:
         connection.execute(f"PRAGMA user_version = {version}")
     before = path.read_bytes()
-    for initial_accounts in (None, []):
+    for initial_accounts in (None, [Account("0", 1)]):
         with pytest.raises(StoreUnavailable) as failure:
             SqliteAccountRepository(path, initial_accounts)
         assert failure.value.reason == (

@@ -1,0 +1,103 @@
+"""A backup gets its name when it is whole and on disk, and never replaces a file unasked."""
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from atm_adapters.repositories.sqlite_files import SqliteFiles
+from atm_adapters.repositories.sqlite_journal import copy_pages
+from atm_core.errors import StoreUnavailable
+
+_SUFFIXES = ("-wal", "-shm", "-journal")  # of the files that SQLite keeps beside a file in use
+
+
+@contextmanager
+def new_backup(connection: sqlite3.Connection, source: str, file: str, *, replace: bool) -> Iterator[Path]:
+    """Copy a store, as of one moment, to a file that its owner only can read.
+
+    The block receives the copy under a temporary name, in a folder of its own beside the file. That folder is always
+    deleted.
+
+    :param connection: a connection to the store.
+    :param source: the store's file, which is not replaced, like the files beside it.
+    :param file: the name that the copy gets at the end of the block.
+    :param replace: replace an existing file.
+    :raises StoreUnavailable: if the file cannot be written, exists and must not be replaced, or may be in use.
+    """
+    target = Path(os.path.realpath(file))
+    with _errors_of(target):
+        _check(target, source, replace=replace)
+        folder = TemporaryDirectory(prefix=".atm-backup-", dir=target.parent)
+    with folder:
+        aside = Path(folder.name) / target.name
+        with _errors_of(target):
+            _copy(connection, aside)
+        yield aside
+        with _errors_of(target):
+            _sync(aside)
+            _check(target, source, replace=replace)
+            _rename(aside, target, replace=replace)
+            _sync(target.parent)
+
+
+@contextmanager
+def _errors_of(target: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, sqlite3.Error) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise StoreUnavailable(str(target), f"the backup cannot be written ({reason})") from error
+
+
+def _copy(connection: sqlite3.Connection, aside: Path) -> None:
+    SqliteFiles(str(aside)).create()
+    with closing(sqlite3.connect(aside, isolation_level=None)) as copy:
+        copy.execute("PRAGMA journal_mode = OFF")  # an incomplete copy is deleted
+        copy.execute("PRAGMA synchronous = OFF")  # it is synced when it is complete
+        copy_pages(connection, copy)
+
+
+def _check(target: Path, source: str, *, replace: bool) -> None:
+    if str(target) in [f"{os.path.realpath(source)}{suffix}" for suffix in ("", *_SUFFIXES)]:
+        raise StoreUnavailable(str(target), "it belongs to the store itself: name another file for the backup")
+    if not target.parent.is_dir():
+        raise StoreUnavailable(str(target), f"there is no folder {target.parent}")
+    if target.is_dir():
+        raise StoreUnavailable(str(target), "it is a folder: name a file for the backup")
+    if not replace and target.exists():
+        raise _exists(target)
+    for suffix in _SUFFIXES:
+        if os.path.lexists(f"{target}{suffix}"):
+            # SQLite would apply it to the new file.
+            reason = f"there is a file {target}{suffix}, so it may be in use: stop the program that uses it"
+            raise StoreUnavailable(str(target), reason)
+
+
+def _rename(aside: Path, target: Path, *, replace: bool) -> None:
+    if replace:
+        aside.replace(target)
+        return
+    try:
+        os.link(aside, target)  # unlike a rename, it fails if the name is taken
+        aside.unlink()
+    except FileExistsError as error:
+        raise _exists(target) from error
+    except OSError:  # a file system without hard links
+        if target.exists():
+            raise
+        aside.rename(target)
+
+
+def _exists(target: Path) -> StoreUnavailable:
+    return StoreUnavailable(str(target), "there is a file with that name: name another one, or ask to replace it")
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
