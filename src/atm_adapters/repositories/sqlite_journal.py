@@ -33,16 +33,15 @@ FROM (
     LEFT JOIN entry USING (id)
     WHERE (entry.account_number, entry.entry) IS NOT (link.account_number, link.entry)
     UNION ALL
-    SELECT repeated.account_number, entry
+    SELECT account_number, entry
     FROM (
-        SELECT account_number, key FROM entry WHERE key IS NOT NULL GROUP BY account_number, key HAVING count(*) > 1
-    ) AS repeated
-    JOIN entry USING (account_number, key)
-    WHERE EXISTS (
-        SELECT * FROM entry AS earlier
-        WHERE (earlier.account_number, earlier.key) = (repeated.account_number, repeated.key)
-            AND earlier.entry < entry.entry
+        SELECT account_number, entry, row_number() OVER (PARTITION BY account_number, key ORDER BY entry) AS use
+        FROM (
+            SELECT account_number, key FROM entry WHERE key IS NOT NULL GROUP BY account_number, key HAVING count(*) > 1
+        )
+        JOIN entry USING (account_number, key)
     )
+    WHERE use > 1
 )
 GROUP BY account_number
 ORDER BY account_number
@@ -85,14 +84,15 @@ def copy_pages(source: sqlite3.Connection, target: sqlite3.Connection) -> None:
 def audit_copy(copy: sqlite3.Connection) -> Iterator[AuditedAccount]:
     """Audit a private copy."""
     mismatches = copy.execute(_SELECT_MISMATCHES)
-    mismatch = mismatches.fetchone()
+    account_number, number = mismatches.fetchone() or (None, 0)
     for found in audit(map(journal_row_from, copy.execute(AUDIT_ROWS))):
-        if mismatch is None or mismatch[0] != found.account_number:
+        if found.account_number != account_number:
             yield found
             continue
-        first = mismatch[1] if found.first_mismatch is None else min(mismatch[1], found.first_mismatch)
-        mismatch = mismatches.fetchone()
-        yield found._replace(first_mismatch=first)
+        first = found.first_mismatch
+        # If only the account is wrong, such as one whose last entry is missing, its link says nothing more.
+        yield found._replace(first_mismatch=min(first or number, number)) if first or found.is_consistent else found
+        account_number, number = mismatches.fetchone() or (None, 0)
 
 
 def read_entries(copy: sqlite3.Connection) -> Iterator[Entry]:

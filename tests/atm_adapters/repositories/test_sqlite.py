@@ -232,17 +232,6 @@ def test_log_shrinks_after_a_long_read(path: Path, accounts: SqliteAccountReposi
     assert log.stat().st_size <= limit
 
 
-@pytest.mark.parametrize("begin", ["audit", "export_entries"])
-def test_log_does_not_grow_while_a_journal_is_read(path: Path, accounts: SqliteAccountRepository, begin: str) -> None:
-    accounts._writer.execute("PRAGMA wal_autocheckpoint = 100")  # pages of 1 KiB
-    reading = getattr(accounts, begin)()
-    next(reading)
-    for number in range(50):
-        accounts.execute_batch([Deposit("0", 1, f"{number}-{n}") for n in range(100)])
-    assert Path(f"{path}-wal").stat().st_size < 300 * 1024
-    assert len(list(reading)) == 1  # the rest of two, as of the beginning
-
-
 def test_schema_version_that_changes_while_in_use_is_refused(path: Path, accounts: SqliteAccountRepository) -> None:
     reason = "its schema has version 3, but this release of Mini-ATM supports version 2"
     with closing(sqlite3.connect(path)) as connection:
