@@ -44,15 +44,18 @@ class Atm:
             done = run_atm(*arguments, stdout=full, env=environment, cwd=self.folder)
         return done.returncode, done.stderr
 
-    def in_terminal(self, *arguments: str) -> str:
-        """Run a command in a terminal of ten lines, and return the text shown there."""
+    def in_terminal(self, *arguments: str, stdout: int | None = None) -> str:
+        """Run a command in a terminal of ten lines, and return the text shown there.
+
+        :param stdout: a file instead of the terminal.
+        """
         keyboard, terminal = pty.openpty()
         with (
             open(keyboard, "rb", buffering=0) as screen,  # noqa: PTH123 - a file descriptor
             AtmProcess(
                 *arguments,
                 stdin=terminal,
-                stdout=terminal,
+                stdout=terminal if stdout is None else stdout,
                 stderr=terminal,
                 env={**self.environment, "LINES": "10", "TERM": "xterm", "PAGER": "sed s/^/paged:/"},
                 cwd=self.folder,

@@ -20,7 +20,9 @@ from pathlib import Path
 # What atm and its commands import. A missing name costs time, not correctness. Tracing is missing, because its packages
 # read variables when they are imported.
 _MODULES = [
-    "atm_adapters.front_ends.cli", "atm_adapters.front_ends.cli.findings", "atm_adapters.front_ends.cli.listing",
+    "atm_adapters.front_ends.cli", "atm_adapters.front_ends.cli.findings",
+    "atm_adapters.front_ends.cli.interrupts", "atm_adapters.front_ends.cli.journal_lines",
+    "atm_adapters.front_ends.cli.listing", "atm_adapters.front_ends.cli.progress",
     "atm_adapters.front_ends.http.metrics", "atm_adapters.front_ends.http.server.run",
     "atm_adapters.conformance.http_api.run", "atm_adapters.repositories.group_commit",
     "atm_adapters.repositories.memory", "atm_adapters.repositories.postgres", "atm_adapters.repositories.remote",

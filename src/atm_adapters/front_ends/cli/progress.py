@@ -4,7 +4,7 @@ import io
 import os
 import stat
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 _Item = TypeVar("_Item")
 
 
-def tracked(items: Iterable[_Item], description: str, count: Callable[[], int]) -> Iterable[_Item]:
-    """Yield the items, and show how many of them have been processed.
+def tracked(items: Iterable[_Item], description: str, count: Callable[[], int]) -> Generator[_Item, None, None]:
+    """Yield the items, and show how many of them have been processed. The caller must close the generator.
 
     :param count: returns their number. It is called if there is a terminal.
     """
@@ -42,6 +42,13 @@ def tracked_bytes(file: BinaryIO, description: str) -> Iterator[BinaryIO]:
         yield io.BufferedReader(progress.wrap_file(file, task_id=task), 65536)  # type: ignore[type-var]
 
 
+def above_bar(texts: Iterable[str]) -> Iterable[str]:
+    """Yield texts for standard output. On the terminal of a progress bar, each erases the bar, which is drawn again."""
+    if sys.stdout.isatty() and sys.stderr.isatty():
+        return (f"\r\x1b[2K{text}" for text in texts)
+    return texts
+
+
 def _bar(*columns: "ProgressColumn") -> "Progress":
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn
@@ -52,5 +59,5 @@ def _bar(*columns: "ProgressColumn") -> "Progress":
         *columns,
         console=Console(stderr=True),
         transient=True,
-        redirect_stdout=sys.stdout.isatty(),  # on the same terminal, lines appear above the bar
+        redirect_stdout=False,
     )

@@ -20,7 +20,7 @@ from atm_adapters.bootstrap import (
 from atm_adapters.front_ends.cli.app import STORES, app, fail_unable, opened
 from atm_adapters.front_ends.cli.options import ACCOUNT, StoreUrl
 from atm_adapters.front_ends.cli.output import echo, echo_all, echo_in_pager, fail
-from atm_core import Account, AccountAlreadyExists, Opening
+from atm_core import Account, AccountAlreadyExists, InconsistentJournal, Opening
 from atm_core.ports import AuditableStore, BackupStore, ListableStore, PortableStore, Store
 
 _NO_JOURNAL = "has no journal that this command can read. Run it where a file or a database has the accounts."
@@ -174,8 +174,12 @@ def export(
             return portable.count_entries() if account is None else portable.get(account).last_entry
 
         with closing(portable.export_entries(account)) as entries:
-            shown = entries if sys.stdout.isatty() else tracked(entries, "Exporting", count)
-            echo_all((json_lines if format is ExportFormat.jsonl else csv_lines)(shown))
+            lines = json_lines if format is ExportFormat.jsonl else csv_lines
+            if sys.stdout.isatty():
+                echo_all(lines(entries))
+            else:
+                with closing(tracked(entries, "Exporting", count)) as shown:
+                    echo_all(lines(shown))
 
 
 @app.command("import", rich_help_panel=STORES)
@@ -202,7 +206,11 @@ def import_(
             fail_unable(store, "cannot be filled with a journal. Name a file or a database that atm init has made.")
         with tracked_bytes(lines, "Importing") as shown:
             reader = JournalReader(shown, "standard input" if file == "-" else file)
-            import_interruptibly(portable, reader.read(), redact_url(store or default_store_url()))
+            try:
+                import_interruptibly(portable, reader.read(), redact_url(store or default_store_url()))
+            except InconsistentJournal as error:  # the reader checks everything but keys
+                error.add_note("An earlier entry of the account has the same key. Export the journal again.")
+                raise
     echo(import_report(reader.totals, as_json=as_json))
 
 
@@ -264,16 +272,20 @@ def _verify_copy(copied: AuditableStore, file: str, *, as_json: bool) -> None:
     from itertools import chain
 
     from atm_adapters.front_ends.cli.findings import Audit, audit_document, audit_report
-    from atm_adapters.front_ends.cli.progress import tracked
+    from atm_adapters.front_ends.cli.listing import counted
+    from atm_adapters.front_ends.cli.progress import above_bar, tracked
     from atm_adapters.wire.error_responses import FAILED
 
-    audit = Audit(tracked(copied.audit(), "Verifying", copied.count_accounts))
-    report = (audit_document if as_json else audit_report)(audit)
-    first = next(report)  # of a consistent store it is the verdict
+    with closing(copied.audit()) as audited, closing(tracked(audited, "Verifying", copied.count_accounts)) as shown:
+        audit = Audit(shown)
+        report = (audit_document if as_json else audit_report)(audit)
+        first = next(report)  # of a consistent store it is the verdict
+        if audit.wrong:
+            echo_all(above_bar(chain([first], report)))
     if audit.wrong:
-        echo_all(chain([first], report))
         fail(
-            f"The copy is not consistent, so {file} was not written. To keep such a copy, use --no-verify.",
+            f"The copy has {counted(audit.wrong, 'wrong account')}, so {file} was not written. To keep such a copy, "
+            "use --no-verify.",
             FAILED,
             "inconsistent-backup",
         )
@@ -297,14 +309,17 @@ def verify(
     Example: `atm verify`
     """
     from atm_adapters.front_ends.cli.findings import Audit, audit_document, audit_report
-    from atm_adapters.front_ends.cli.progress import tracked
+    from atm_adapters.front_ends.cli.progress import above_bar, tracked
     from atm_adapters.wire.error_responses import FAILED
 
     with opened(store) as auditable:
         if not isinstance(auditable, AuditableStore):
             fail_unable(store, _NO_JOURNAL)
-        with closing(auditable.audit()) as audited:
-            audit = Audit(tracked(audited, "Verifying", auditable.count_accounts))
-            echo_all((audit_document if as_json else audit_report)(audit))
+        with (
+            closing(auditable.audit()) as audited,
+            closing(tracked(audited, "Verifying", auditable.count_accounts)) as shown,
+        ):
+            audit = Audit(shown)
+            echo_all(above_bar((audit_document if as_json else audit_report)(audit)))
     if audit.wrong:
         raise typer.Exit(FAILED)

@@ -44,6 +44,7 @@ def test_plan_table_and_totals_are_printed(atm: Atm) -> None:
     assert code == 0
     assert f"Checking {address} with account 0 (balance 1000.00) and account savings (balance 12.34)." in messages
     assert "Do not use the accounts until then." in messages
+    assert "All entries stay in the journal for ever, so do not check with accounts of production." in messages
     assert messages.index("Do not use") < messages.index("Restored account savings to a balance of 12.34.")
     for check in CHECKS:
         assert check.name in output
@@ -88,6 +89,15 @@ def test_json_report_with_a_failure(atm: Atm) -> None:
             INVALID,
             "atm: The account number 'a/b' must be a string of 1 to 64",
         ),
+        (
+            "http://192.0.2.1",  # an address without a host (RFC 5737)
+            INVALID,
+            "it is missing. The server is not on this machine, and the check leaves entries in the journal for ever. "
+            "Name two accounts that were opened for tests, such as --account test-1 --account test-2.",
+        ),
+        ("https://atm.example.org:8000/api --account 0", INVALID, "two different accounts are needed"),
+        ("http://[::1]:1", UNAVAILABLE, "atm: Cannot check http://[::1]:1: no response ("),
+        ("http://localhost:1", UNAVAILABLE, "atm: Cannot check http://localhost:1: no response ("),
         ("http://127.0.0.1:1", UNAVAILABLE, "atm: Cannot check http://127.0.0.1:1: no response (connection refused)."),
         ("http://me:secret@127.0.0.1:1", UNAVAILABLE, "atm: Cannot check http://me:***@127.0.0.1:1: no response ("),
     ],

@@ -81,7 +81,7 @@ def test_wrong_usage_and_unusable_store_are_explained(atm: Atm, command: str, co
     atm.assert_fails(command, code, message)
 
 
-@pytest.mark.parametrize("command", ["--help", "accounts", "verify", "balance --help"])
+@pytest.mark.parametrize("command", ["--help", "accounts", "export", "verify", "balance --help"])
 def test_unwritable_output_is_reported_in_one_line(atm: Atm, command: str) -> None:
     assert atm("balance", "0")[0] == 0  # creates the file
     code, message = atm.with_full_disk(*command.split())

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM during the commands that change an account."""
+"""Ctrl-C and SIGTERM during the commands that change a store, and during a backup."""
 
 import json
 import re
@@ -17,6 +17,7 @@ from support.postgres import Postgres, fresh_schema
 from support.waiting import until
 
 SIGNALS = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+UNKNOWN_IMPORT = "It is not known whether the journal was imported."
 NOT_KNOWN = "failed while it committed (it was interrupted). It is not known whether"
 
 # Runs the command in argv[4:], and sends it the signal argv[1] at an event of sys.setprofile() in a function.
@@ -116,6 +117,36 @@ def test_signal_that_the_parent_ignores_is_ignored(atm: Atm) -> None:
         env=atm.environment,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "1005.00\n", "")
+
+
+@SIGNALS
+@pytest.mark.parametrize(
+    ("event", "function", "code", "message", "is_filled"),
+    [
+        ("call", "decode_entry", 130, "Nothing was imported: the store new.db is still empty.", False),
+        ("return", "write_entries", 5, f"{UNKNOWN_IMPORT} Import it again: a store that has it refuses it.", False),
+        ("return", "import_entries", 5, UNKNOWN_IMPORT, True),
+        ("call", "import_report", 0, "", True),
+    ],
+    ids=["while it reads", "before the commit", "after the commit", "after the import"],
+)
+def test_interrupted_import_says_what_is_known(
+    atm: Atm, number: int, event: str, function: str, code: int, message: str, is_filled: bool
+) -> None:
+    (atm.folder / "journal.jsonl").write_text(atm("export")[1])
+    atm("init", "--store", "new.db")
+    done = signalled(atm, number, event, function, "import journal.jsonl --store new.db")
+    assert (done[0], message in done[2]) == (code, True)
+    assert done[1] == ("" if code else "Imported 2 entries of 2 accounts.\n")
+    assert (atm("accounts", "--store", "new.db")[1] != "") == is_filled
+
+
+@SIGNALS
+@pytest.mark.parametrize("function", ["back_up", "audit_copy", "count_accounts"])
+def test_interrupted_backup_writes_no_file(atm: Atm, number: int, function: str) -> None:
+    done = signalled(atm, number, "call", function, "backup copy.db --store a.db")
+    assert done == (130, "", "")
+    assert sorted(path.name for path in atm.folder.iterdir()) == ["a.db"]
 
 
 @contextmanager

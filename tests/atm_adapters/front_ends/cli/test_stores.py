@@ -1,22 +1,25 @@
-"""The commands for whole stores: ``atm accounts`` and ``atm verify``."""
+"""The commands ``atm accounts`` and ``atm verify``."""
 
 import json
+import re
 import shutil
 import sqlite3
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 
 import psycopg
+import pytest
 from support.cli import Atm
 from support.postgres import Postgres, fresh_schema
 from support.server import running_server
 
 from atm_adapters.bootstrap import open_store
+from atm_adapters.front_ends.cli.findings import Audit, audit_document, audit_report
 from atm_adapters.front_ends.cli.listing import format_json, iter_pages
-from atm_core import Opening, deposit, open_account, withdraw
+from atm_core import Account, AuditedAccount, Opening, deposit, open_account, withdraw
 from atm_core.ports import BatchRepository, ListableStore
 
 
@@ -209,6 +212,40 @@ def test_verify_reports_damage_in_json(atm: Atm) -> None:
             "first_mismatch": None,
         },
     ]
+
+
+def test_findings_are_not_mixed_with_the_progress_bar(atm: Atm) -> None:
+    atm.init("damaged.db")
+    with closing(sqlite3.connect(atm.folder / "damaged.db")) as connection:
+        connection.execute("UPDATE account SET closed = 1")
+        connection.commit()
+    with (atm.folder / "findings").open("w") as file:
+        shown = atm.in_terminal("verify", "--store", "damaged.db", stdout=file.fileno())
+    assert "Verifying" in shown
+    assert "Account" not in shown
+    assert (atm.folder / "findings").read_text() == (
+        "Account 0: Its status is closed, but its journal leads to open.\n"
+        "Account 1: Its status is closed, but its journal leads to open.\n"
+        "Read 2 accounts and 2 journal entries: 2 accounts failed.\n"
+    )
+    shown = atm.in_terminal("verify", "--store", "damaged.db")
+    assert re.findall("(?<=\x1b\\[2K)Account .*", shown) == [  # each is printed on an empty line
+        "Account 0: Its status is closed, but its journal leads to open.",
+        "Account 1: Its status is closed, but its journal leads to open.",
+    ]
+
+
+@pytest.mark.parametrize("format_audit", [audit_report, audit_document])
+def test_memory_for_findings_is_bounded(format_audit: Callable[[Audit], Iterator[str]]) -> None:
+    wrong = (AuditedAccount(f"{number:06}", Account("0", 1), None, 1, None) for number in range(20_000))
+    tracemalloc.start()
+    try:
+        lines = sum(text.count("\n") for text in format_audit(Audit(wrong)))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert lines >= 20_000
+    assert peak < 1_000_000
 
 
 def test_corrupt_sqlite_file_is_unavailable(atm: Atm) -> None:
