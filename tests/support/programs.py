@@ -10,7 +10,7 @@ sys.stdin.readline()
 """
 
 AS_OTHER_USER = """
-import os
+import os, tenacity  # the other user may be unable to read modules
 if os.geteuid() == 0:  # root ignores file permissions
     os.setgroups([])
     os.setgid(65534)

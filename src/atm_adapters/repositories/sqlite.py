@@ -235,7 +235,7 @@ class SqliteAccountRepository(BatchRepository):
                 # checkpoints copy a page once for several commits that changed it.
                 connection.execute("PRAGMA page_size = 1024")
                 connection.execute("PRAGMA wal_autocheckpoint = 16000")
-                # Ordinarily the log has half of this. It grows while a long read is under way, such as that of audit().
+                # Ordinarily the log has half of this. It grows while the file is copied, for example.
                 connection.execute(f"PRAGMA journal_size_limit = {_MAX_LOG_BYTES}")
             except BaseException:
                 connection.close()
@@ -247,8 +247,7 @@ class SqliteAccountRepository(BatchRepository):
         with (
             self._translate_errors(),
             closing(self._connect()) as connection,
-            new_backup(connection, self._file, file, replace=replace) as aside,
-            SqliteAccountRepository(aside) as copy,
+            new_backup(connection, self._file, file, SqliteAccountRepository, replace=replace) as copy,
         ):
             yield copy
 

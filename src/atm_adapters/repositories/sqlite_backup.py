@@ -2,28 +2,35 @@
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TypeVar
 
 from atm_adapters.repositories.sqlite_files import SqliteFiles
 from atm_adapters.repositories.sqlite_journal import copy_pages
 from atm_core.errors import StoreUnavailable
+from atm_core.ports import Store
+
+StoreT = TypeVar("StoreT", bound=Store)
 
 _SUFFIXES = ("-wal", "-shm", "-journal")  # of the files that SQLite keeps beside a file in use
 
 
 @contextmanager
-def new_backup(connection: sqlite3.Connection, source: str, file: str, *, replace: bool) -> Iterator[Path]:
+def new_backup(
+    connection: sqlite3.Connection, source: str, file: str, open_copy: Callable[[Path], StoreT], *, replace: bool
+) -> Iterator[StoreT]:
     """Copy a store, as of one moment, to a file that its owner only can read.
 
-    The block receives the copy under a temporary name, in a folder of its own beside the file. That folder is always
-    deleted.
+    The block receives the copy, open. It has a temporary name, in a folder of its own beside the file. That folder is
+    always deleted.
 
     :param connection: a connection to the store.
     :param source: the store's file, which is not replaced, like the files beside it.
     :param file: the name that the copy gets at the end of the block.
+    :param open_copy: opens the copy.
     :param replace: replace an existing file.
     :raises StoreUnavailable: if the file cannot be written, exists and must not be replaced, or may be in use.
     """
@@ -35,7 +42,12 @@ def new_backup(connection: sqlite3.Connection, source: str, file: str, *, replac
         aside = Path(folder.name) / target.name
         with _errors_of(target):
             _copy(connection, aside)
-        yield aside
+            try:
+                copy = open_copy(aside)
+            except StoreUnavailable as error:
+                raise _failed(target, error.reason) from error
+        with copy:
+            yield copy
         with _errors_of(target):
             _sync(aside)
             _check(target, source, replace=replace)
@@ -47,9 +59,10 @@ def new_backup(connection: sqlite3.Connection, source: str, file: str, *, replac
 def _errors_of(target: Path) -> Iterator[None]:
     try:
         yield
-    except (OSError, sqlite3.Error) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise StoreUnavailable(str(target), f"the backup cannot be written ({reason})") from error
+    except OSError as error:
+        raise _failed(target, error.strerror) from error
+    except sqlite3.Error as error:
+        raise _failed(target, error) from error
 
 
 def _copy(connection: sqlite3.Connection, aside: Path) -> None:
@@ -89,6 +102,10 @@ def _rename(aside: Path, target: Path, *, replace: bool) -> None:
         if target.exists():
             raise
         aside.rename(target)
+
+
+def _failed(target: Path, reason: object) -> StoreUnavailable:
+    return StoreUnavailable(str(target), f"the backup cannot be written ({reason})")
 
 
 def _exists(target: Path) -> StoreUnavailable:

@@ -20,7 +20,7 @@ _NO_TEMPORARY_FILE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.S
 _SELECT_JOURNAL = f"SELECT {ENTRY_COLUMNS} FROM entry ORDER BY account_number, entry"
 
 # A link must lead from an account to its last entry, and from an entry to the one before. The unique index of keys
-# makes a repeated key impossible, unless it was deleted.
+# makes a repeated key impossible, unless it was deleted. It shows quickly whether there is one.
 _SELECT_MISMATCHES = """
 SELECT account_number, min(number)
 FROM (
@@ -36,10 +36,10 @@ FROM (
     SELECT account_number, entry
     FROM (
         SELECT account_number, entry, row_number() OVER (PARTITION BY account_number, key ORDER BY entry) AS use
-        FROM (
-            SELECT account_number, key FROM entry WHERE key IS NOT NULL GROUP BY account_number, key HAVING count(*) > 1
+        FROM entry
+        WHERE key IS NOT NULL AND EXISTS (
+            SELECT * FROM entry WHERE key IS NOT NULL GROUP BY account_number, key HAVING count(*) > 1
         )
-        JOIN entry USING (account_number, key)
     )
     WHERE use > 1
 )
