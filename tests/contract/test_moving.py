@@ -34,14 +34,19 @@ BATCH = 500
 
 
 def some_transactions(random: Random) -> Iterator[Transaction]:
-    """Yield transactions of every kind, many of which are refused. Half of them have a key, and a third a note."""
+    """Yield transactions of every kind, many of which are refused. Half of them have a key, and a third a note.
+
+    Every tenth account is closed at once, and stays closed.
+    """
     numbers = [f"{random.choice('aBz09_-')}{number}" for number in range(ACCOUNTS)]  # orders differ by collation
     count = 0
     for number in numbers:
         yield Opening(number, 0, random.choice([None, 500]), random.choice([None, 90]), f"open {number}")
+    yield from (Closing(number, "close") for number in numbers[::10])
+    open_numbers = [number for index, number in enumerate(numbers) if index % 10]
     while True:
         count += 1
-        number = random.choice(numbers)
+        number = random.choice(open_numbers)
         key = random.choice([None, f"key-{count}"])
         note = random.choice([None, None, f"order {count} é😀 '\"\\"])
         amount = Decimal(random.randrange(1, 10_000)).scaleb(-2)
@@ -59,7 +64,7 @@ def some_transactions(random: Random) -> Iterator[Transaction]:
 
 
 def fill(store: Store) -> dict[Transaction, Account]:
-    """Record the entries, close some accounts, and return the answer to each transaction that has a key."""
+    """Record the entries, and return the answer to each transaction that has a key."""
     assert isinstance(store, BatchRepository)
     answers: dict[Transaction, Account] = {}
     random = Random(15)

@@ -31,7 +31,7 @@ def error_of(result: tuple[int, str, str]) -> tuple[int, dict[str, object]]:
         ("balance 0 --store typo.db", 4, {"code": "store-not-initialized", "schema_version": 0}),
         ("verify --store memory:", 2, {"code": "not-supported"}),
         ("import journal.jsonl", 2, {"code": "unreadable-file"}),
-        ("import /dev/null", 2, {"code": "invalid-journal"}),
+        ("import /dev/null", 3, {"code": "store-not-empty"}),
         ("backup .", 3, {"code": "file-exists"}),
         ("deposit low", 2, {"code": "wrong-usage"}),
         ("deposit low 1 --keyy=k", 2, {"code": "wrong-usage"}),
