@@ -183,9 +183,13 @@ def opened_journal(name: str) -> Iterator[BinaryIO]:
     :raises CommandFailed: if it cannot be opened.
     """
     if name == "-":
-        if sys.stdin.isatty():
+        if sys.stdin is None or sys.stdin.isatty():
             example = "atm export --store OLD | atm import - --store NEW"
-            fail(f"Standard input is a terminal. Name a file, or use a pipe: {example}", INVALID, "unreadable-file")
+            fail(
+                f"Standard input is closed or a terminal. Name a file, or use a pipe: {example}",
+                INVALID,
+                "unreadable-file",
+            )
         yield sys.stdin.buffer
         return
     with ExitStack() as stack:

@@ -71,7 +71,7 @@ def init(
     else:
         new_accounts = []
 
-    name = printable(redact_url(url))
+    name = redact_url(url)
     if as_json:
         import json
 
@@ -83,20 +83,23 @@ def init(
         }
         echo(json.dumps(report, separators=(",", ":")))
         return
-    match version:
-        case None:
-            lines = [f"The store {name} exists, and its schema is that of this release."]
-        case 0:
-            lines = [f"Created the store {name}."]
-        case _:
-            lines = [f"Upgraded the store {name} from schema version {version}."]
+    lines = [_what_init_did(name, version)]
     lines += [f"Opened account {account.account_number} with {account.balance}." for account in new_accounts]
     if demo:
         existing = [account for account in DEMO_ACCOUNTS if account not in new_accounts]
         lines += [f"Account {account.account_number} exists already, and was not changed." for account in existing]
     elif version == 0 and not new_accounts:
-        lines += [f"It has no accounts. To open one: atm open 42{printable(store_option(store))}"]
-    echo("\n".join(lines))
+        lines += [f"It has no accounts. To open one: atm open 42{store_option(store)}"]
+    echo("\n".join(map(printable, lines)))
+
+
+def _what_init_did(name: str, version: int | None) -> str:
+    match version:
+        case None:
+            return f"The store {name} exists, and its schema is that of this release."
+        case 0:
+            return f"Created the store {name}."
+    return f"Upgraded the store {name} from schema version {version}."
 
 
 def _open_account(store: Store, account: Account) -> bool:
@@ -253,7 +256,7 @@ def backup(
     if as_json:
         import json
 
-        echo(json.dumps({"file": printable(file), "accounts": count, "verified": not no_verify}, separators=(",", ":")))
+        echo(json.dumps({"file": file, "accounts": count, "verified": not no_verify}, separators=(",", ":")))
     else:
         verdict = "The copy was not verified." if no_verify else "Every account matches its journal."
         echo(f"Backed up {counted(count, 'account')} to {printable(file)}. {verdict}")

@@ -174,7 +174,9 @@ def test_file_that_cannot_be_read_is_explained(atm: Atm, file: str, message: str
 
 def test_import_does_not_wait_for_a_terminal(atm: Atm) -> None:
     shown = atm.in_terminal("import", "-")
-    assert shown.startswith("atm: Standard input is a terminal. Name a file, or use a pipe: atm export --store OLD |")
+    assert shown.startswith(
+        "atm: Standard input is closed or a terminal. Name a file, or use a pipe: atm export --store OLD |"
+    )
 
 
 def test_other_stores_are_refused(atm: Atm, tmp_path: Path) -> None:

@@ -99,3 +99,19 @@ def test_path_is_printed_escaped(atm: Atm, command: str, name: bytes) -> None:
     assert (code, output) == (4, "")
     assert error.removesuffix("\n").isprintable()
     assert ".db is unavailable: " in error
+
+
+@pytest.mark.parametrize("name", [b"\x1b[2J.db", "\u202e.db".encode(), b"\xff.db"])
+def test_path_of_a_new_file_is_printed_escaped(atm: Atm, name: bytes) -> None:
+    path = os.fsdecode(name)
+    atm.init("a.db")
+    for command in (
+        ["init", "--store", path],
+        ["init", "--json", "--store", path],
+        ["backup", path, "--store", "a.db", "--force"],
+        ["backup", path, "--store", "a.db", "--force", "--json"],
+        ["import", path, "--store", "a.db"],
+    ):
+        _, output, error = atm(*command)
+        assert (output + error).replace("\n", "").isprintable(), command
+        assert ".db" in output + error
