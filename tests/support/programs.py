@@ -19,8 +19,8 @@ if os.geteuid() == 0:  # root ignores file permissions
 """The beginning of a program that file permissions bind, also if the tests run as root."""
 
 
-def in_processes(count: int, program: str, *arguments: object) -> list[str]:
-    """Run a Python program in several processes, which begin it at the same time, and return the output of each."""
+def begin_in_processes(count: int, program: str, *arguments: object) -> "list[subprocess.Popen[str]]":
+    """Let several processes begin a Python program at the same time, when each has imported its modules."""
     processes = [
         subprocess.Popen(  # noqa: S603 - programs of the tests
             [sys.executable, "-c", _WAIT_FOR_THE_OTHERS + program, *map(str, arguments)],
@@ -37,6 +37,12 @@ def in_processes(count: int, program: str, *arguments: object) -> list[str]:
         assert process.stdin is not None
         process.stdin.write("\n")
         process.stdin.flush()
+    return processes
+
+
+def in_processes(count: int, program: str, *arguments: object) -> list[str]:
+    """Run a Python program in several processes, which begin it at the same time, and return the output of each."""
+    processes = begin_in_processes(count, program, *arguments)
     outputs = [process.communicate(timeout=60)[0].strip() for process in processes]
     assert [process.returncode for process in processes] == [0] * count
     return outputs
