@@ -15,7 +15,17 @@ from atm_adapters.front_ends.http.server.protocol import LimitedHttpProtocol
 from atm_adapters.repositories.memory import InMemoryAccountRepository
 from atm_adapters.wire.error_responses import ERROR_RESPONSES
 from atm_adapters.wire.errors import UnknownStore
-from atm_core import Account, AtmError, OutcomeUnknown, Overloaded, StoreUnavailable, Transaction
+from atm_core import (
+    Account,
+    AtmError,
+    InconsistentJournal,
+    OutcomeUnknown,
+    Overloaded,
+    StoreNotEmpty,
+    StoreNotInitialized,
+    StoreUnavailable,
+    Transaction,
+)
 
 ROOT = Path(__file__).parents[2]
 GUIDE = ROOT / "docs" / "http.md"
@@ -81,8 +91,9 @@ def with_titles_of_this_python(problem: dict[str, Any]) -> dict[str, Any]:
 
 def test_every_error_has_an_example_with_its_status() -> None:
     shown = set(re.findall(r'"type": ?"urn:mini-atm:error:([a-z-]+)".*?"status": ?(\d+)', GUIDE.read_text()))
-    # A server cannot start with an unknown store. AtmError is the row of refusals without a row of their own.
-    not_answered = {UnknownStore, AtmError}
+    # A server imports no journals, and does not say what is wrong with its store. AtmError is the row of refusals
+    # without a row of their own.
+    not_answered = {UnknownStore, InconsistentJournal, StoreNotEmpty, StoreNotInitialized, AtmError}
     assert shown == {
         (error.code, str(response.status)) for error, response in ERROR_RESPONSES.items() if error not in not_answered
     }

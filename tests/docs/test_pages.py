@@ -14,9 +14,9 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 NOT_RUN = {
     r"-m venv |\bpip install ": "these tests run in an environment that has the packages",
     r"^source ": "it changes the shell that it is typed into",
-    r"\bdb1?\.internal": "the reader's own databases",
+    r"\bdb1?\.internal": "the reader's own databases; test_scaling.py runs what needs no certificates",
     r"^OTEL_": "the reader's own collector",
-    r"^sqlite3 ": "few machines have that program; test_operating.py runs the statement",
+    r"^sudo ": "a service on the reader's machine; test_deploy.py runs the commands of the units",
 }
 # Blocks that are no examples to run, and the tests that check them.
 TESTED_ELSEWHERE = {

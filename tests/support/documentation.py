@@ -6,7 +6,7 @@
   a file for later commands instead.
 
 ``atm serve`` starts a server on a free port. It runs until the next ``atm serve`` or the end of the page. A page that
-uses the default address without ``atm serve`` gets a server too.
+uses the default address without ``atm serve`` gets a server too. The default file of each page is a new one.
 """
 
 import os
@@ -23,6 +23,7 @@ from typing import NamedTuple
 
 import pytest
 
+from atm_adapters.bootstrap import default_store_url
 from support import curl
 from support.server import Server, running_server
 
@@ -87,7 +88,8 @@ class Reader:
             (programs / "curl").chmod(0o755)
         monkeypatch.chdir(folder)
         monkeypatch.setenv("PATH", f"{programs}:{Path(sys.executable).parent}:{os.environ['PATH']}")
-        monkeypatch.setenv("ATM_STORE", "accounts.sqlite3")
+        monkeypatch.setenv("XDG_DATA_HOME", str(folder / "user-data"))
+        monkeypatch.delenv("ATM_STORE", raising=False)
 
     def __enter__(self) -> "Reader":
         return self
@@ -139,7 +141,7 @@ class Reader:
     def _serve(self, words: list[str]) -> str:
         """Replace the running server, and return what the new one prints before its log."""
         parser = ArgumentParser()
-        parser.add_argument("--store", default=os.environ["ATM_STORE"])
+        parser.add_argument("--store", default=default_store_url())
         parser.add_argument("--port", default="8000")
         known, options = parser.parse_known_args(words)
         self._cleanup.close()
