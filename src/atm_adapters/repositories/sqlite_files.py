@@ -63,8 +63,8 @@ class SqliteFiles:
         except FileExistsError:
             return
         except OSError as error:
-            self._check_folder()
-            raise StoreUnavailable(self._file, f"the file cannot be created ({error.strerror})") from error
+            reason = self._missing_folder() or f"the file cannot be created ({error.strerror})"
+            raise StoreUnavailable(self._file, reason) from error
         os.fchmod(descriptor, 0o600)
         os.close(descriptor)
 
@@ -72,25 +72,22 @@ class SqliteFiles:
         """Check that the file exists.
 
         :raises StoreNotInitialized: if it does not.
-        :raises StoreUnavailable: if its folder does not exist, or cannot be searched.
+        :raises StoreUnavailable: if its folder cannot be searched.
         """
         try:
             os.stat(self._file)  # noqa: PTH116
-        except FileNotFoundError as error:
-            self._check_folder()
-            raise StoreNotInitialized(self._file, "there is no such file", 0) from error
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise StoreNotInitialized(self._file, self._missing_folder() or "there is no such file", 0) from error
         except OSError as error:
-            self._check_folder()
             raise StoreUnavailable(self._file, f"the file cannot be opened ({error.strerror})") from error
 
     def has_writable_folder(self) -> bool:
         """Return whether the log can be created."""
         return os.access(os.path.dirname(self._log), os.W_OK)  # noqa: PTH120
 
-    def _check_folder(self) -> None:
+    def _missing_folder(self) -> str | None:
         folder = os.path.dirname(self._file)  # noqa: PTH120
-        if not os.path.isdir(folder):  # noqa: PTH112
-            raise StoreUnavailable(self._file, f"there is no folder {folder}")
+        return None if os.path.isdir(folder) else f"there is no folder {folder}"  # noqa: PTH112
 
     def remember_file(self) -> None:
         """Take the file for the one in use."""
