@@ -203,8 +203,9 @@ class _Cursor:
 class _Connection:
     """The part of ``sqlite3.Connection`` that the repository uses, over a connection of ``apsw``."""
 
-    def __init__(self, path: Path) -> None:
-        self._connection = apsw.Connection(str(path), vfs="power-cut")
+    def __init__(self, uri: str) -> None:
+        flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_URI
+        self._connection = apsw.Connection(uri, flags, vfs="power-cut")
         # SQLite may be built with this default (SQLITE_DEFAULT_SYNCHRONOUS), so the repository must set its own.
         self._connection.execute("PRAGMA synchronous = NORMAL")
 
@@ -235,7 +236,7 @@ def sqlite_on(disk: Disk) -> Iterator[None]:
     """
     files = _RecordedFiles(disk)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sqlite3, "connect", lambda path, **_: _Connection(path))
+        patch.setattr(sqlite3, "connect", lambda database, **_: _Connection(database))
         try:
             yield
         finally:
