@@ -105,6 +105,14 @@ def test_file_that_appears_during_a_backup_is_kept(accounts: SqliteAccountReposi
     assert list(folder.iterdir()) == [file]
 
 
+def test_file_that_comes_into_use_during_a_backup_is_kept(accounts: SqliteAccountRepository, folder: Path) -> None:
+    SqliteAccountRepository(folder / "other", [Account("0", 5)]).close()
+    with pytest.raises(StoreUnavailable, match="may be in use"), accounts.back_up(str(folder / "other"), replace=True):
+        other = SqliteAccountRepository(folder / "other")
+    with closing(other):
+        assert deposit(other, "0", 1).balance == 6
+
+
 @pytest.mark.parametrize("suffix", ["", "-wal", "-shm", "-journal"])
 def test_store_is_not_replaced_by_its_backup(accounts: SqliteAccountRepository, tmp_path: Path, suffix: str) -> None:
     file = Path(f"{accounts._file}{suffix}")
