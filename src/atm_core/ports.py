@@ -182,7 +182,7 @@ class PortableStore(Store, Protocol):
         Memory use does not depend on the number of entries.
 
         :param account_number: read the entries of this account only.
-        :returns: the entries, ordered by account number (by code points, whatever the store's text order) and entry
+        :returns: the entries, ordered by account number (by code points, not by the store's text order) and entry
             number. Two stores with equal journals return equal entries.
         :raises AccountNotFound: if an account is named and does not exist.
         :raises StoreUnavailable: if the store cannot be read.
@@ -211,8 +211,8 @@ class BackupStore(AuditableStore, Protocol):
     def back_up(self, file: str, /, *, replace: bool = False) -> AbstractContextManager[AuditableStore]:
         """Copy the store, as of one moment, to a file that this store's user alone can read.
 
-        The block receives the copy, opened under a temporary name in the same folder, and may check it. The copy gets
-        its name at the end of the block, when it is on disk. If the block raises, the copy is deleted.
+        The block receives the copy, opened under a temporary name in a folder next to the file, and may check it. The
+        copy gets its name at the end of the block, when it is on disk. If the block raises, the copy is deleted.
 
         :param replace: replace a file with that name.
         :raises StoreUnavailable: if the copy cannot be written, or if there is a file with that name that must not be

@@ -54,7 +54,7 @@ FROM (
 WHERE use > 1 GROUP BY account_number ORDER BY account_number
 """
 
-# The order is that of code points, whatever the collation of the database.
+# The collation of the database must not change the order.
 _EXPORT = f'SELECT {ENTRY_COLUMNS} FROM entry ORDER BY account_number COLLATE "C", entry'
 _EXPORT_ACCOUNT = f"SELECT {ENTRY_COLUMNS} FROM entry WHERE account_number = %s ORDER BY entry"
 

@@ -15,7 +15,7 @@ from atm_core.ports import Store
 
 StoreT = TypeVar("StoreT", bound=Store)
 
-_SUFFIXES = ("-wal", "-shm", "-journal")  # of the files that SQLite keeps beside a file in use
+_SUFFIXES = ("-wal", "-shm", "-journal")  # of the files that SQLite keeps next to a file in use
 
 
 @contextmanager
@@ -24,7 +24,7 @@ def new_backup(
 ) -> Iterator[StoreT]:
     """Copy a store, as of one moment, to a file that its owner only can read.
 
-    The block receives the copy, open. It has a temporary name, in a folder of its own beside the file. That folder is
+    The block receives the copy, open. It has a temporary name, in a folder of its own next to the file. That folder is
     always deleted.
 
     :param connection: a connection to the store.

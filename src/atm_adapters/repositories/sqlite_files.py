@@ -51,7 +51,7 @@ class SqliteFiles:
             raise StoreUnavailable(self._file, reason)
 
     def create(self) -> None:
-        """Create the file unless it exists, empty, readable and writable by its owner only, whatever the umask.
+        """Create the file unless it exists, empty, readable and writable by its owner only.
 
         SQLite gives its log the same permissions.
 
