@@ -56,6 +56,8 @@ def open_store(url: str | None = None, *, create: bool | None = None) -> Store:
     try:
         return _open(url)
     except StoreNotInitialized as error:
+        if create is False:
+            raise
         is_default = is_default_file(url)
         if is_default or create:
             return _open(url, DEMO_ACCOUNTS if is_default else ())

@@ -124,7 +124,7 @@ def read_contents(path: Path) -> Contents:
 def broken_promises(client: Client, path: Path) -> dict[str, list[str]]:
     """Read the store after the power cut, repeat every request, and read it again."""
     # A store that was never acknowledged may have to be created again. Any other must still have its accounts.
-    opening = [] if client.is_created else OPENING
+    opening = None if client.is_created else OPENING
     try:
         with closing(SqliteAccountRepository(path, opening)) as store:
             after_cut = read_contents(path)

@@ -220,7 +220,7 @@ class SqliteAccountRepository(BatchRepository):
         self._files.check()
         with self._translate_errors():
             self._files.check_openable()
-            # Before SQLite opens it, because another process may create the file after a failure of SQLite.
+            # Before SQLite looks, because another process may create the file between its failure and a later check.
             self._files.check_exists()
             connection = sqlite3.connect(
                 f"{self._path.as_uri()}?mode=rw",  # does not create the file

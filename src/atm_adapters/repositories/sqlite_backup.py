@@ -41,8 +41,8 @@ def new_backup(
     with folder:
         aside = Path(folder.name) / target.name
         with _errors_of(target):
-            _copy(connection, aside)
             try:
+                _copy(connection, aside)
                 copy = open_copy(aside)
             except StoreUnavailable as error:
                 raise _failed(target, error.reason) from error
