@@ -69,8 +69,10 @@ class Postgres:
     def kill(self) -> None:
         """``kill -9`` the server and its child processes."""
         assert self.process is not None
-        _signal_all([self.process.pid, *_children(self.process.pid)], signal.SIGKILL)
+        pids = self._stop_starting_processes()
+        _signal_all(pids, signal.SIGKILL)
         self.process.wait()
+        until(lambda: all(_state(pid) in "XZ" for pid in pids))  # otherwise they keep the shared memory
 
     def stop(self) -> None:
         """Shut the server down cleanly, without waiting for its clients."""
@@ -81,16 +83,20 @@ class Postgres:
     @contextmanager
     def frozen(self) -> Iterator[None]:
         """Stop all processes of the server while the block runs. They keep their connections, but do not answer."""
-        assert self.process is not None
-        os.kill(self.process.pid, signal.SIGSTOP)
-        stat = Path(f"/proc/{self.process.pid}/stat")
-        until(lambda: stat.read_text().rpartition(")")[2].split()[0] == "T")  # from then on it starts no process
-        pids = [self.process.pid, *_children(self.process.pid)]
+        pids = self._stop_starting_processes()
         _signal_all(pids, signal.SIGSTOP)
         try:
             yield
         finally:
             _signal_all(pids, signal.SIGCONT)
+
+    def _stop_starting_processes(self) -> list[int]:
+        """Stop the first process of the server, which starts the others, and return all of them."""
+        assert self.process is not None
+        pid = self.process.pid
+        os.kill(pid, signal.SIGSTOP)
+        until(lambda: _state(pid) == "T")
+        return [pid, *_children(pid)]
 
     def run(self, program: str, *arguments: object) -> None:
         """Run one of PostgreSQL's programs."""
@@ -158,6 +164,14 @@ def _signal_all(pids: list[int], number: signal.Signals) -> None:
     for pid in pids:  # each child has its own process group
         with suppress(ProcessLookupError):  # it has ended
             os.kill(pid, number)
+
+
+def _state(pid: int) -> str:
+    """Return the letter for the state of a process: T if it is stopped, Z or X if it has ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return "X"
 
 
 def _children(parent: int) -> list[int]:
