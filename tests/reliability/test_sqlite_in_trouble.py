@@ -190,7 +190,7 @@ TROUBLE_WHILE_SERVING: dict[str, Callable[[Path, Server], AbstractContextManager
 TROUBLE_AT_START: dict[str, tuple[Callable[[Path], AbstractContextManager[None]], str]] = {
     "cut in half": (lambda path: overwritten(path, cut_in_half), "database disk image is malformed"),
     "garbage": (lambda path: overwritten(path, garbage), "file is not a database"),
-    "read-only": (read_only, "the file is not writable"),
+    "read-only": (read_only, "the file is not writable: use a user who may write to it"),
     "only its log is left": (
         replaced_by_its_log,
         "the file is missing or empty, but its log {path}-wal is not: restore the file, or move the log away",

@@ -28,13 +28,15 @@ def new_backup(
     always deleted.
 
     :param connection: a connection to the store.
-    :param source: the store's file, which is not replaced, like the files beside it.
+    :param source: the store's file, which is not replaced.
     :param file: the name that the copy gets at the end of the block.
     :param open_copy: opens the copy.
     :param replace: replace an existing file.
     :raises StoreUnavailable: if the file cannot be written, exists and must not be replaced, or may be in use.
     """
     target = Path(os.path.realpath(file))
+    if file.endswith("/") or target.name.endswith(_SUFFIXES):
+        raise StoreUnavailable(file, "it names a folder, or a file that SQLite keeps next to a store: use another name")
     with _errors_of(target):
         _check(target, source, replace=replace)
         folder = TemporaryDirectory(prefix=".atm-backup-", dir=target.parent)
@@ -47,7 +49,10 @@ def new_backup(
             except StoreUnavailable as error:
                 raise _failed(target, error.reason) from error
         with copy:
-            yield copy
+            try:
+                yield copy
+            except StoreUnavailable as error:
+                raise _failed(target, f"its copy cannot be read: {error.reason}") from error
         with _errors_of(target):
             _sync(aside)
             _check(target, source, replace=replace)
@@ -74,12 +79,13 @@ def _copy(connection: sqlite3.Connection, aside: Path) -> None:
 
 
 def _check(target: Path, source: str, *, replace: bool) -> None:
-    if str(target) in [f"{os.path.realpath(source)}{suffix}" for suffix in ("", *_SUFFIXES)]:
-        raise StoreUnavailable(str(target), "it belongs to the store itself: name another file for the backup")
+    if str(target) == os.path.realpath(source):
+        raise StoreUnavailable(str(target), "it is the store itself: name another file for the backup")
     if not target.parent.is_dir():
         raise StoreUnavailable(str(target), f"there is no folder {target.parent}")
-    if target.is_dir():
-        raise StoreUnavailable(str(target), "it is a folder: name a file for the backup")
+    if os.path.lexists(target) and not target.is_file():
+        what = "a folder" if target.is_dir() else "a device, a pipe or a broken link"
+        raise StoreUnavailable(str(target), f"it is {what}: name a file for the backup")
     if not replace and target.exists():
         raise _exists(target)
     for suffix in _SUFFIXES:

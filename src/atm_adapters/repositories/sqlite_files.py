@@ -38,7 +38,7 @@ class SqliteFiles:
             raise StoreUnavailable(self._file, f"it is {what}, not a file")
         if file and not os.access(self._file, os.W_OK):
             # The connection would stay read-only, even after the file became writable again.
-            raise StoreUnavailable(self._file, "the file is not writable")
+            raise StoreUnavailable(self._file, "the file is not writable: use a user who may write to it")
         if log and log.st_size > 0 and (file is None or file.st_size == 0):
             # SQLite would delete the log with answered transactions and create a new store.
             raise StoreUnavailable(

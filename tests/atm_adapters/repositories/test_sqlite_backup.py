@@ -116,8 +116,9 @@ def test_file_that_comes_into_use_during_a_backup_is_kept(accounts: SqliteAccoun
 @pytest.mark.parametrize("suffix", ["", "-wal", "-shm", "-journal"])
 def test_store_is_not_replaced_by_its_backup(accounts: SqliteAccountRepository, tmp_path: Path, suffix: str) -> None:
     file = Path(f"{accounts._file}{suffix}")
-    reason = "it belongs to the store itself: name another file for the backup"
-    assert refusal(accounts, file, replace=True) == reason
+    reason = "use another name" if suffix else "it is the store itself"
+    with pytest.raises(StoreUnavailable, match=reason):
+        back_up(accounts, file, replace=True)
     link = tmp_path / "link"
     link.symlink_to(file)
     with pytest.raises(StoreUnavailable, match=reason):
@@ -150,6 +151,22 @@ def test_missing_folder_and_folder_as_file_are_named(accounts: SqliteAccountRepo
     assert refusal(accounts, folder, replace=True) == "it is a folder: name a file for the backup"
     name = "x" * 300
     assert refusal(accounts, folder / name) == "the backup cannot be written (File name too long)"
+    assert list(folder.iterdir()) == []
+
+
+def test_only_a_file_is_replaced(accounts: SqliteAccountRepository, folder: Path) -> None:
+    pipe, link = folder / "pipe", folder / "link"
+    os.mkfifo(pipe)
+    link.symlink_to(link)
+    for name in (pipe, link):
+        assert "it is a device, a pipe or a broken link" in refusal(accounts, name, replace=True)
+    assert set(folder.iterdir()) == {pipe, link}
+
+
+@pytest.mark.parametrize("name", ["other-wal", "other-shm", "other-journal", "other/"])
+def test_name_of_a_folder_or_a_log_is_refused(accounts: SqliteAccountRepository, folder: Path, name: str) -> None:
+    with pytest.raises(StoreUnavailable, match="use another name"), accounts.back_up(f"{folder}/{name}", replace=True):
+        pass
     assert list(folder.iterdir()) == []
 
 

@@ -156,7 +156,7 @@ def test_file_with_several_names_is_refused(path: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("file_mode", "folder_mode", "reason"),
     [
-        (0o444, 0o777, "the file is not writable"),
+        (0o444, 0o777, "the file is not writable: use a user who may write to it"),
         (0o666, 0o555, "its folder is not writable, but its log must stand beside it"),
         (0o666, 0o444, "the file cannot be {} (Permission denied)"),
     ],

@@ -11,7 +11,14 @@ from typer.core import TyperArgument, TyperCommand, TyperGroup
 
 from atm_adapters.bootstrap import default_store_url, open_store, redact_url, store_option
 from atm_adapters.front_ends.cli.options import ACCOUNT, NO_HYPHEN
-from atm_adapters.front_ends.cli.output import discard_output, echo, fail, failures_reported, print_failure
+from atm_adapters.front_ends.cli.output import (
+    discard_output,
+    echo,
+    fail,
+    failures_reported,
+    prepare_output,
+    print_failure,
+)
 from atm_core import AccountNotFound
 from atm_core.ports import Store
 
@@ -69,6 +76,7 @@ class _Command(_WithoutTypes, TyperCommand):
 
 class _App(typer.Typer):
     def __call__(self, *args: object, **kwargs: object) -> object:
+        prepare_output()
         try:
             return super().__call__(*args, **kwargs)
         except OSError as error:

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM while a command changes a store.
+"""Ctrl-C, SIGTERM and SIGHUP (a closed terminal) while a command changes a store.
 
 Before the store is called, they end the command, and nothing was changed. During the call they make the outcome
 unknown. After it they are ignored, so that the answer is printed.
@@ -19,14 +19,14 @@ INTERRUPTED = 130
 
 
 def run_interruptibly(call: Callable[[], _Result]) -> _Result:
-    """Call a function. Ctrl-C and SIGTERM raise ``KeyboardInterrupt`` until it ends, and are ignored after it."""
+    """Call a function. These signals raise ``KeyboardInterrupt`` until it ends, and are ignored after it."""
     is_under_way = True
 
     def interrupt(*_: object) -> None:
         if is_under_way:
             raise KeyboardInterrupt
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:  # as nohup and shells set it for background jobs
             signal.signal(number, interrupt)
     try:

@@ -149,7 +149,7 @@ class JournalReader:
 
     def _fail_entry(self, line: bytes, error: ValueError) -> NoReturn:
         if self._line == 1 and line.startswith(_GZIP):
-            self._fail(f"it is compressed. Use: gunzip -c {self._name} | atm import -", with_line=False)
+            self._fail("it is compressed. Use: gunzip -c FILE | atm import -", with_line=False)
         if self._line == 1 and line.startswith(_CSV_COLUMNS[0].encode()):
             self._fail("it is CSV, which has no keys. Import the output of atm export --format jsonl.", with_line=False)
         reason = "the line is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error).rstrip(".")

@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from io import TextIOWrapper
 from typing import NoReturn
 
 import typer
@@ -69,6 +70,15 @@ def print_failure(message: str, code: str, facts: dict[str, object] | None = Non
         error = {"code": code, "detail": message, **(facts or {})}
         text = json.dumps({"error": error}, default=str, separators=(",", ":"))
     typer.echo(printable(text), err=True)
+
+
+def prepare_output() -> None:
+    """Discard what is printed to a closed standard output or error, and escape what a terminal's encoding lacks."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: PTH123, SIM115 - open until the process ends
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def echo(result: str) -> None:

@@ -135,7 +135,7 @@ WRONG: dict[str, tuple[Callable[[list[bytes]], bytes], str]] = {
     "without the last": (without(4), "line 4: it counts 4 entries of 2 accounts, but before it are 3 entries of 1 acc"),
     "twice": (lambda lines: b"".join(lines * 2), "line 6: it follows the line of totals, which must be the last."),
     "long line": (replaced(b'"kind"', b" " * MAX_LINE + b'"kind"'), "line 1: it has more than 8,192 bytes."),
-    "compressed": (lambda lines: gzip.compress(b"".join(lines)), "journal: it is compressed. Use: gunzip -c journal |"),
+    "compressed": (lambda lines: gzip.compress(b"".join(lines)), "journal: it is compressed. Use: gunzip -c FILE |"),
     "repeated key": (replaced(b'"key":"l"', b'"key":"k"'), "An earlier entry of the account has the same key."),
 }
 

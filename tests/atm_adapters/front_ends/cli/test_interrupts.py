@@ -16,7 +16,9 @@ from support.cli import Atm
 from support.postgres import Postgres, fresh_schema
 from support.waiting import until
 
-SIGNALS = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+SIGNALS = pytest.mark.parametrize(
+    "number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name
+)
 UNKNOWN_IMPORT = "It is not known whether the journal was imported."
 NOT_KNOWN = "failed while it committed (it was interrupted). It is not known whether"
 

@@ -1,8 +1,10 @@
-"""Failures as JSON, for programs that run the ``atm`` command."""
+"""Failures as JSON, for programs that run the ``atm`` command, and outputs that cannot be written."""
 
 import json
+import subprocess
 
 import pytest
+from support.atm_process import ATM
 from support.cli import Atm
 
 
@@ -61,3 +63,20 @@ def test_unwritable_output_is_reported_in_json(atm: Atm) -> None:
     assert (code, json.loads(message)["error"]["code"]) == (1, "output-failed")
     code, message = atm.with_full_disk("accounts", "--json")
     assert (code, json.loads(message)["error"]["code"]) == (1, "output-failed")
+
+
+@pytest.mark.parametrize("command", ["accounts", "history 0", "verify", "export", "balance 0"])
+@pytest.mark.parametrize("closed", [">&-", "2>&-"])
+def test_closed_output_causes_no_traceback(atm: Atm, command: str, closed: str) -> None:
+    done = subprocess.run(  # noqa: S603 - a fixed command
+        ["/bin/sh", "-c", f"{ATM} {command} {closed}"], env=atm.environment, capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_note_that_the_terminal_cannot_encode_is_escaped(atm: Atm) -> None:
+    atm("deposit", "0", "1", "--note", "漢")
+    atm.environment["PYTHONIOENCODING"] = "latin-1"
+    code, output, error = atm("history", "0")
+    assert (code, error) == (0, "")
+    assert r"\u6f22" in output
