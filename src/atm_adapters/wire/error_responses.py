@@ -2,7 +2,7 @@
 
 from typing import Final, NamedTuple
 
-from atm_adapters.wire.errors import InvalidBody, UnknownStore
+from atm_adapters.wire.errors import InvalidBody, InvalidTokensFile, NotAllowed, NotAuthenticated, UnknownStore
 from atm_core import errors
 
 
@@ -14,7 +14,7 @@ class ErrorResponse(NamedTuple):
     exit_code: int
 
 
-FAILED, INVALID, REFUSED, UNAVAILABLE, UNKNOWN = 1, 2, 3, 4, 5
+FAILED, INVALID, REFUSED, UNAVAILABLE, UNKNOWN, DENIED = 1, 2, 3, 4, 5, 6
 """Exit codes of the command. 2 is also the code for wrong usage, as Typer has it."""
 
 ERROR_RESPONSES: Final[dict[type[errors.AtmError], ErrorResponse]] = {
@@ -25,6 +25,8 @@ ERROR_RESPONSES: Final[dict[type[errors.AtmError], ErrorResponse]] = {
     errors.InvalidPage: ErrorResponse("Invalid page", 422, INVALID),
     InvalidBody: ErrorResponse("Invalid body", 422, INVALID),
     UnknownStore: ErrorResponse("Unknown store", 500, INVALID),
+    NotAuthenticated: ErrorResponse("Not authenticated", 401, DENIED),
+    NotAllowed: ErrorResponse("Not allowed", 403, DENIED),
     errors.AccountNotFound: ErrorResponse("Account not found", 404, REFUSED),
     errors.AccountAlreadyExists: ErrorResponse("Account already exists", 409, REFUSED),
     errors.AccountClosed: ErrorResponse("Account closed", 409, REFUSED),
@@ -38,6 +40,7 @@ ERROR_RESPONSES: Final[dict[type[errors.AtmError], ErrorResponse]] = {
     errors.StoreNotEmpty: ErrorResponse("Store not empty", 409, REFUSED),
     errors.StoreUnavailable: ErrorResponse("Store unavailable", 503, UNAVAILABLE),
     errors.StoreNotInitialized: ErrorResponse("Store not initialized", 503, UNAVAILABLE),
+    InvalidTokensFile: ErrorResponse("Invalid tokens file", 500, UNAVAILABLE),
     errors.Overloaded: ErrorResponse("Overloaded", 503, UNAVAILABLE),
     errors.OutcomeUnknown: ErrorResponse("Outcome unknown", 503, UNKNOWN),
     errors.AtmError: ErrorResponse("Refused", 422, REFUSED),  # every refusal without a row of its own

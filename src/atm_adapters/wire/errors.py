@@ -38,3 +38,36 @@ class UnknownRefusal(AtmError):
 
     def __str__(self) -> str:
         return self.detail
+
+
+class NotAuthenticated(AtmError):
+    """A server needs an access token, and the request has none, or one that is unknown, expired or revoked."""
+
+    code = "not-authenticated"
+
+    def __str__(self) -> str:
+        return (
+            "A valid access token is needed: it is missing, unknown, expired or revoked. Send it in the header "
+            "Authorization: Bearer TOKEN. The command takes it from ATM_TOKEN or --token-file."
+        )
+
+
+class NotAllowed(AtmError):
+    """The access token of a request does not cover the call for this account. ``verb`` is what the call needs."""
+
+    code = "not-allowed"
+    verb: str
+
+    def __str__(self) -> str:
+        return f"The access token does not allow this. It needs the verb {self.verb!r} and access to the account."
+
+
+class InvalidTokensFile(AtmError):
+    """The file of access tokens cannot be read or written, or is malformed."""
+
+    code = "invalid-tokens-file"
+    file: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"The tokens file {self.file} cannot be used: {self.reason}."

@@ -3,7 +3,7 @@
 Modules that only some commands need are imported by those commands, because that halves the start-up time.
 """
 
-from atm_adapters.front_ends.cli import accounts, check, serve, stores
+from atm_adapters.front_ends.cli import accounts, check, serve, stores, tokens
 from atm_adapters.front_ends.cli.app import app
 
-__all__ = ["accounts", "app", "check", "serve", "stores"]
+__all__ = ["accounts", "app", "check", "serve", "stores", "tokens"]

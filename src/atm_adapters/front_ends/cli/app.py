@@ -43,7 +43,9 @@ class _WithoutTypes:
         return [piece.strip("{}") for piece in super().collect_usage_pieces(ctx)]  # type: ignore[misc]
 
 
-class _Group(_WithoutTypes, TyperGroup):
+class Group(_WithoutTypes, TyperGroup):
+    """A group of commands, whose wrong usage is reported as JSON with ``--json``."""
+
     def invoke(self, ctx: Any) -> Any:
         as_json = "--json" in ctx.args
         try:
@@ -74,7 +76,9 @@ class _Command(_WithoutTypes, TyperCommand):
             return super().invoke(ctx)
 
 
-class _App(typer.Typer):
+class App(typer.Typer):
+    """An application whose commands report failures."""
+
     def __call__(self, *args: object, **kwargs: object) -> object:
         prepare_output()
         try:
@@ -91,9 +95,9 @@ class _App(typer.Typer):
         return super().command(name, cls=_Command, **options)
 
 
-app = _App(
+app = App(
     name="atm",
-    cls=_Group,
+    cls=Group,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",

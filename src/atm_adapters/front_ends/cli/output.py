@@ -81,6 +81,11 @@ def prepare_output() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
+def warn(message: str) -> None:
+    """Print a warning to standard error."""
+    typer.echo(f"atm: Warning: {message}", err=True)
+
+
 def echo(result: str) -> None:
     """Print the result of a command that may have changed an account."""
     try:

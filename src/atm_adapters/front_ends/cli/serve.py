@@ -9,7 +9,7 @@ import typer
 from atm_adapters.bootstrap import default_store_url, store_kind
 from atm_adapters.front_ends.cli.app import SERVERS, app
 from atm_adapters.front_ends.cli.options import StoreUrl
-from atm_adapters.front_ends.cli.output import fail
+from atm_adapters.front_ends.cli.output import fail, warn
 
 
 class LogLevel(StrEnum):
@@ -70,14 +70,39 @@ def serve(
             help="Let web pages of this origin, such as https://example.org, move money. Repeatable.",
         ),
     ] = [],  # noqa: B006
+    tokens: Annotated[
+        str | None,
+        typer.Option(
+            envvar="ATM_TOKENS_FILE",
+            metavar="FILE",
+            help="Require access tokens, which this file lists. To make one: atm token add.",
+            show_default=False,
+        ),
+    ] = None,
+    no_auth: Annotated[
+        bool,
+        typer.Option(
+            "--no-auth",
+            help="Listen on a network without access tokens, because a proxy in front decides who may connect.",
+        ),
+    ] = False,
+    tls_cert: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Serve HTTPS with this certificate (PEM).", show_default=False)
+    ] = None,
+    tls_key: Annotated[
+        str | None, typer.Option(metavar="FILE", help="The private key of the certificate (PEM).", show_default=False)
+    ] = None,
     store: StoreUrl = None,
 ) -> None:
     """Serve the accounts over HTTP until Ctrl-C or SIGTERM, then finish the requests under way.
+
+    Without access tokens, every client that reaches the server can move money. Then it listens on loopback only.
 
     Example: `atm serve --port 8080 --store accounts.sqlite3`
     """
     from atm_adapters.front_ends.http.cross_site import normalize_origin
     from atm_adapters.front_ends.http.server.run import AddressUnavailable, run
+    from atm_adapters.wire.loopback import is_loopback
 
     url = default_store_url() if store is None else store
     if store_kind(url) == "memory" and workers > 1:
@@ -88,6 +113,17 @@ def serve(
         )
     if _is_address_of(url, host, port):
         raise typer.BadParameter("a server cannot be its own store.", param_hint="--store")
+    if (tls_cert is None) != (tls_key is None):
+        raise typer.BadParameter("--tls-cert and --tls-key belong together: give both.", param_hint="--tls-cert")
+    if not is_loopback(host):
+        if tokens is None and not no_auth:
+            raise typer.BadParameter(
+                f"on {host}, every client of the network could move money. Use --tokens FILE to require access tokens, "
+                "or --no-auth if a proxy in front decides who may connect.",
+                param_hint="--host",
+            )
+        if tokens is not None and tls_cert is None:
+            warn("Without --tls-cert, access tokens cross the network unencrypted. A proxy in front should add TLS.")
     try:
         allowed_origins = [normalize_origin(origin) for origin in allow_origin]
     except ValueError as error:
@@ -102,6 +138,8 @@ def serve(
             log_format=log_format.value,
             allowed_hosts=allow_host,
             allowed_origins=allowed_origins,
+            tokens_file=tokens,
+            tls=None if tls_cert is None or tls_key is None else (tls_cert, tls_key),
         )
     except AddressUnavailable as error:
         fail(str(error), 1, "address-unavailable")

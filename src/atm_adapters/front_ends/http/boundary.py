@@ -9,7 +9,8 @@ from typing import Final, cast
 
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
-from atm_adapters.front_ends.http.request_id import HEADER, begin_request
+from atm_adapters.front_ends.http.access import NOT_AUTHENTICATED, AccessGuard
+from atm_adapters.front_ends.http.request_id import HEADER, begin_request, name_caller
 
 MAX_PATH_BYTES: Final = 1024
 """The longest path of the API has 211. Litestar caches 1,024 paths, so long ones must not reach it."""
@@ -26,16 +27,25 @@ class Boundary:
     """Gives each request an id, lets only canonical paths match a route, and adds headers to each answer.
 
     HEAD is handled as GET, and its answer is sent without the body (RFC 9110, section 9.3.2).
+
+    :param guard: checks the access tokens. Without one, every client may do everything.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, guard: AccessGuard | None) -> None:
         self._app = app
+        self._guard = guard
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
         request_id = begin_request(scope)
         if not _is_canonical(scope["raw_path"]):
             scope["path"] = _NO_ROUTE
+        if self._guard is not None:
+            scope["auth"] = token = self._guard.authenticate(scope)
+            if token is not None:
+                name_caller(token.name)
+            elif not self._guard.is_open(scope):
+                scope["path"] = NOT_AUTHENTICATED
         if scope.get("method") == "HEAD":
             scope = cast("Scope", {**scope, "method": "GET"})  # a copy, because the server reads the method of its own
             send = _without_body(send)

@@ -72,19 +72,19 @@ def docs_routes(described: list[HTTPRouteHandler]) -> list[HTTPRouteHandler]:
     openapi = FixedResponse(_openapi_document(described), b"application/json")
     page = FixedResponse(_PAGE.encode(), b"text/html; charset=utf-8")
 
-    @get("/", include_in_schema=False, sync_to_thread=False)
+    @get("/", include_in_schema=False, opt={"may": None}, sync_to_thread=False)
     def redirect_to_docs() -> Redirect:
         return Redirect(DOCS_PATH)
 
-    @get("/openapi.json", include_in_schema=False)
+    @get("/openapi.json", include_in_schema=False, opt={"may": None})
     async def openapi_json() -> FixedResponse:
         return openapi
 
-    @get(DOCS_PATH, include_in_schema=False)
+    @get(DOCS_PATH, include_in_schema=False, opt={"may": None})
     async def docs_page() -> FixedResponse:
         return page
 
-    @get(f"{_ASSETS}/{{name:str}}", include_in_schema=False)
+    @get(f"{_ASSETS}/{{name:str}}", include_in_schema=False, opt={"may": None})
     async def docs_asset(name: FromPath[str]) -> FixedResponse:
         if name not in _MEDIA_TYPES:
             raise NotFoundException

@@ -30,6 +30,7 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 
 from atm_adapters.front_ends.http.docs import FixedResponse
 from atm_adapters.front_ends.http.problems import problem_code
+from atm_adapters.front_ends.http.tokens import Verb
 
 RENDER_SECONDS: Final = 1.0
 """For how long the rendered metrics are served again."""
@@ -143,7 +144,7 @@ def _metrics_route() -> HTTPRouteHandler:
     """Return a route handler that renders the metrics at most once a second, because that takes milliseconds."""
     rendered, render_at = FixedResponse(b"", b""), 0.0
 
-    @get("/metrics", include_in_schema=False)
+    @get("/metrics", include_in_schema=False, opt={"may": Verb.monitor})
     async def metrics() -> FixedResponse:
         nonlocal rendered, render_at
         if monotonic() >= render_at:

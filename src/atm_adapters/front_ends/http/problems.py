@@ -10,6 +10,7 @@ from typing import Any, Final
 from litestar import Request, Response
 from litestar.exceptions import HTTPException
 
+from atm_adapters.wire.errors import NotAllowed, NotAuthenticated
 from atm_adapters.wire.exact_json import encode
 from atm_adapters.wire.problem_document import PROBLEM_JSON, http_problem_document, problem_document
 from atm_core import AtmError, OutcomeUnknown, StoreUnavailable
@@ -18,6 +19,8 @@ logger = logging.getLogger(__name__)
 
 MAX_BODY_BYTES: Final = 8 * 1024
 RETRY_AFTER_SECONDS: Final = 1
+
+_CHALLENGES: Final = {NotAuthenticated: "Bearer", NotAllowed: 'Bearer error="insufficient_scope"'}
 
 
 class UnsupportedMediaType(HTTPException):
@@ -48,6 +51,8 @@ def answer_problem(request: Request[Any, Any, Any], error: Exception) -> Respons
         members = problem_document(error)
         if members["status"] == HTTPStatus.SERVICE_UNAVAILABLE:
             headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+        elif isinstance(error, NotAuthenticated | NotAllowed):  # RFC 6750, section 3
+            headers["WWW-Authenticate"] = _CHALLENGES[type(error)]
         if isinstance(error, StoreUnavailable | OutcomeUnknown):
             logger.error("%s", error)
         else:

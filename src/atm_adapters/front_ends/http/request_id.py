@@ -1,4 +1,7 @@
-"""Request ids. Each log line and each answer carries the client's ``X-Request-ID``, or a new one."""
+"""Request ids. Each log line and each answer carries the client's ``X-Request-ID``, or a new one.
+
+If the request has a valid access token, its log lines also carry the name of the token.
+"""
 
 import logging
 import re
@@ -13,6 +16,7 @@ HEADER: Final = b"x-request-id"
 _WELL_FORMED = re.compile(rb"[A-Za-z0-9._-]{1,128}")  # no characters that could forge log lines
 
 _current: ContextVar[bytes] = ContextVar("request_id", default=b"-")
+_token_name: ContextVar[str | None] = ContextVar("token_name", default=None)
 
 
 def begin_request(scope: Scope) -> bytes:
@@ -23,12 +27,24 @@ def begin_request(scope: Scope) -> bytes:
     return request_id
 
 
+def name_caller(token_name: str) -> None:
+    """Set the name of the access token for the log lines of the current task."""
+    _token_name.set(token_name)
+
+
 class RequestIdFilter(logging.Filter):
-    """Sets ``request_id`` on each log record: the id of the current request, or ``-`` outside of one."""
+    """Sets ``request_id`` on each log record: the id of the current request, or ``-`` outside of one.
+
+    Sets ``token`` to the name of the request's access token if it has one. ``caller`` has both.
+    """
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Set the id, and keep the record."""
-        record.request_id = _current.get().decode()
+        """Set the attributes, and keep the record."""
+        request_id, token_name = _current.get().decode(), _token_name.get()
+        record.request_id = record.caller = request_id
+        if token_name is not None:
+            record.token = token_name
+            record.caller = f"{request_id} {token_name}"
         return True
 
 

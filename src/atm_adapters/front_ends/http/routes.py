@@ -19,6 +19,7 @@ from litestar.types import HTTPReceiveMessage, Receive, Scope, Send
 from atm_adapters.front_ends.http import openapi
 from atm_adapters.front_ends.http.problems import MAX_BODY_BYTES, ClientDisconnected, UnsupportedMediaType
 from atm_adapters.front_ends.http.request_bodies import LIMITS, MOVEMENT, NOTE, OPENING, RequestBody
+from atm_adapters.front_ends.http.tokens import Verb
 from atm_adapters.wire.exact_json import (
     encode_account,
     encode_balance,
@@ -38,6 +39,7 @@ logger = logging.getLogger(__name__)
 
 _CREATED: Final = int(HTTPStatus.CREATED)  # to look a member up in HTTPStatus takes as long as to read the headers
 _ACCOUNT: Final = "/accounts/{account_number:str}"
+_READ, _MOVE, _MANAGE = ({"may": verb} for verb in (Verb.read, Verb.move, Verb.manage))
 _PAGE_PARAMETERS: Final = ("before", "after", "limit")
 _WHOLE_NUMBER = re.compile(r"[0-9]{1,16}", re.ASCII)
 _JSON = re.compile(r"application/([a-z0-9!#$&^_.-]+\+)?json\s*(;.*)?", re.ASCII | re.IGNORECASE)
@@ -87,35 +89,47 @@ def account_routes(accounts: AccountRepository[Awaitable[Account]]) -> list[HTTP
         logger.info(log, account.account_number)
         return _account_response(request, account, encode)
 
-    @get(f"{_ACCOUNT}/balance", operation_id="getBalance", operation_class=openapi.GET_BALANCE)
+    @get(f"{_ACCOUNT}/balance", operation_id="getBalance", operation_class=openapi.GET_BALANCE, opt=_READ)
     async def balance(request: _Request) -> JsonResponse:
         return await read(request, encode_balance, "balance of account %s checked")
 
-    @get(_ACCOUNT, operation_id="getAccount", operation_class=openapi.GET_ACCOUNT)
+    @get(_ACCOUNT, operation_id="getAccount", operation_class=openapi.GET_ACCOUNT, opt=_READ)
     async def account(request: _Request) -> JsonResponse:
         return await read(request, encode_account, "account %s read")
 
-    @post(f"{_ACCOUNT}/deposit", operation_id="deposit", operation_class=openapi.DEPOSIT, status_code=200)
+    @post(f"{_ACCOUNT}/deposit", operation_id="deposit", operation_class=openapi.DEPOSIT, opt=_MOVE, status_code=200)
     async def deposit(request: _Request) -> JsonResponse:
         return await execute(request, use_cases.deposit, MOVEMENT, "deposit to account %s", encode_receipt)
 
-    @post(f"{_ACCOUNT}/withdraw", operation_id="withdraw", operation_class=openapi.WITHDRAW, status_code=200)
+    @post(f"{_ACCOUNT}/withdraw", operation_id="withdraw", operation_class=openapi.WITHDRAW, opt=_MOVE, status_code=200)
     async def withdraw(request: _Request) -> JsonResponse:
         return await execute(request, use_cases.withdraw, MOVEMENT, "withdrawal from account %s", encode_receipt)
 
-    @post("/accounts", operation_id="openAccount", operation_class=openapi.OPEN_ACCOUNT)
+    @post("/accounts", operation_id="openAccount", operation_class=openapi.OPEN_ACCOUNT, opt=_MANAGE)
     async def open_account(request: _Request) -> JsonResponse:
         return await execute(request, use_cases.open_account, OPENING, "account %s opened")
 
-    @put(f"{_ACCOUNT}/limits", operation_id="setLimits", operation_class=openapi.SET_LIMITS)
+    @put(f"{_ACCOUNT}/limits", operation_id="setLimits", operation_class=openapi.SET_LIMITS, opt=_MANAGE)
     async def limits(request: _Request) -> JsonResponse:
         return await execute(request, use_cases.set_limits, LIMITS, "limits of account %s changed")
 
-    @post(f"{_ACCOUNT}/close", operation_id="closeAccount", operation_class=openapi.CLOSE_ACCOUNT, status_code=200)
+    @post(
+        f"{_ACCOUNT}/close",
+        operation_id="closeAccount",
+        operation_class=openapi.CLOSE_ACCOUNT,
+        opt=_MANAGE,
+        status_code=200,
+    )
     async def close(request: _Request) -> JsonResponse:
         return await execute(request, use_cases.close_account, NOTE, "account %s closed")
 
-    @post(f"{_ACCOUNT}/reopen", operation_id="reopenAccount", operation_class=openapi.REOPEN_ACCOUNT, status_code=200)
+    @post(
+        f"{_ACCOUNT}/reopen",
+        operation_id="reopenAccount",
+        operation_class=openapi.REOPEN_ACCOUNT,
+        opt=_MANAGE,
+        status_code=200,
+    )
     async def reopen(request: _Request) -> JsonResponse:
         return await execute(request, use_cases.reopen_account, NOTE, "account %s reopened")
 
@@ -124,7 +138,7 @@ def account_routes(accounts: AccountRepository[Awaitable[Account]]) -> list[HTTP
 
 
 def _history_route(accounts: AccountHistory[Awaitable[Page]]) -> HTTPRouteHandler:
-    @get(f"{_ACCOUNT}/history", operation_id="getHistory", operation_class=openapi.GET_HISTORY)
+    @get(f"{_ACCOUNT}/history", operation_id="getHistory", operation_class=openapi.GET_HISTORY, opt=_READ)
     async def history(request: _Request) -> JsonResponse:
         number, parameters = request.path_params["account_number"], _page_parameters(request)
         page = await _or_shutdown_error(use_cases.read_history(accounts, number, **parameters), StoreUnavailable)

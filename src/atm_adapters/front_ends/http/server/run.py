@@ -46,6 +46,8 @@ def run(
     log_format: str,
     allowed_hosts: Sequence[str] = (),
     allowed_origins: Sequence[str] = (),
+    tokens_file: str | None = None,
+    tls: tuple[str, str] | None = None,
 ) -> None:
     """Serve a store over HTTP until SIGINT or SIGTERM, then finish the requests under way.
 
@@ -54,7 +56,9 @@ def run(
     :param port: 0 takes a free one.
     :param log_level: name of a level of ``logging``, in lower case.
     :param log_format: ``console`` for people, ``json`` for programs.
-    :param allowed_hosts: as for :func:`~atm_adapters.front_ends.http.app.create_app`, like ``allowed_origins``.
+    :param allowed_hosts: as for :func:`~atm_adapters.front_ends.http.app.create_app`, like ``allowed_origins``
+        and ``tokens_file``.
+    :param tls: the files with the certificate and its private key, for HTTPS.
     :raises StoreUnavailable: if the store cannot be opened.
     :raises AddressUnavailable: if the server cannot listen on the address.
     """
@@ -64,12 +68,13 @@ def run(
         "ATM_STORE": store,
         "ATM_ALLOW_HOST": " ".join([host, *allowed_hosts]),
         "ATM_ALLOW_ORIGIN": " ".join(allowed_origins),
+        "ATM_TOKENS_FILE": tokens_file or "",
     }
     with _folder_for_metrics(workers), _listen(host, port) as listener:
         # uvloop accepts one connection for each socket and turn of the event loop (libuv since 1.45). With 16 handles
         # of one socket, a new connection waits for 0.3 s instead of 5 s under load.
         listeners = [listener, *(listener.dup() for _ in range(15))]
-        address = f"http://{_netloc(host, listener.getsockname()[1])}"
+        address = f"{'http' if tls is None else 'https'}://{_netloc(host, listener.getsockname()[1])}"
         _print_banner(address, store)
         config = _Config(
             "atm_adapters.front_ends.http.server.run:create_server_app",
@@ -82,6 +87,8 @@ def run(
             server_header=False,
             log_config=log_config(log_level.upper(), log_format),
             timeout_graceful_shutdown=GRACE_SECONDS,
+            ssl_certfile=None if tls is None else tls[0],
+            ssl_keyfile=None if tls is None else tls[1],
         )
         with suppress(KeyboardInterrupt):  # uvicorn raises it again after a clean shutdown
             if workers > 1:
@@ -170,12 +177,13 @@ def log_config(level: str, log_format: str) -> dict[str, object]:
         "disable_existing_loggers": False,
         "filters": {"request_id": {"()": RequestIdFilter}},
         "formatters": {
-            "console": {"format": "%(asctime)s %(levelname)s [%(request_id)s] %(name)s: %(message)s"},
+            "console": {"format": "%(asctime)s %(levelname)s [%(caller)s] %(name)s: %(message)s"},
             "json": {
                 "()": JsonFormatter,
                 "fmt": ["levelname", "name", "request_id", "message"],
                 "rename_fields": {"levelname": "level", "name": "logger", "exc_info": "exception"},
-                "reserved_attrs": [*RESERVED_ATTRS, "color_message"],  # uvicorn repeats its message here for terminals
+                # uvicorn repeats its message in color_message for terminals. A token is printed if there is one.
+                "reserved_attrs": [*RESERVED_ATTRS, "caller", "color_message"],
                 "timestamp": True,
             },
         },

@@ -1,0 +1,157 @@
+"""Who may do what: every request but a few needs an access token (RFC 6750) if the server has a tokens file.
+
+The boundary authenticates each request before it is routed, also those to unknown paths. After routing, each route
+states in its option ``may`` which verb it needs, or None if it is for everyone. Both happen before the body is read.
+"""
+
+import logging
+from collections.abc import Iterable, Mapping
+from hashlib import sha256
+from hmac import compare_digest
+from pathlib import Path
+from time import monotonic, time
+from typing import Any, Final
+
+from litestar import Request, asgi
+from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
+from litestar.routes import BaseRoute, HTTPRoute
+from litestar.types import Receive, Scope, Send
+
+from atm_adapters.front_ends.http.tokens import TOKEN_BYTES, AccessToken, Verb, read_tokens, token_id
+from atm_adapters.wire.errors import InvalidTokensFile, NotAllowed, NotAuthenticated
+
+logger = logging.getLogger(__name__)
+
+NOT_AUTHENTICATED: Final = "/-/not-authenticated"
+"""Requests without a valid token are routed here."""
+
+_CHECK_SECONDS: Final = 1.0  # changes of the file take effect within two seconds
+_NO_DIGEST: Final = bytes(32)
+
+
+class AccessGuard:
+    """Checks the tokens of requests against a file, which may change while the server runs.
+
+    If the file cannot be read any more, the tokens that it had last remain valid.
+
+    :param file: the file, as ``atm token`` writes it.
+    :raises InvalidTokensFile: if it cannot be read.
+    """
+
+    def __init__(self, file: str) -> None:
+        self._file = file
+        self._version = _version(file)  # before it is read, so that no change is missed
+        self._tokens = read_tokens(file)
+        self._next_check = monotonic() + _CHECK_SECONDS
+        self._is_current = True
+        self._open_paths: tuple[str, ...] = ()
+
+    def open_to_everyone(self, routes: Iterable[BaseRoute]) -> None:
+        """Let requests to the routes whose option ``may`` is None pass without a token."""
+        self._open_paths = tuple(
+            route.path_format.partition("{")[0]
+            for route in routes
+            if isinstance(route, HTTPRoute) and all(_may(handler) is None for handler in _stated(route))
+        )
+
+    def authenticate(self, scope: Scope) -> AccessToken | None:
+        """Return the token of a request, or None unless it has exactly one valid token."""
+        presented = None
+        for name, value in scope["headers"]:
+            if name == b"authorization":
+                if presented is not None:
+                    return None
+                presented = value
+        if presented is None or presented[:7].lower() != b"bearer ":
+            return None
+        presented = presented[7:].strip()
+        if len(presented) != TOKEN_BYTES:
+            return None
+        token = self._current_tokens().get(token_id(presented))
+        is_right = compare_digest(sha256(presented).digest(), _NO_DIGEST if token is None else token.digest)
+        return token if is_right and token is not None and time() < token.expires_at else None
+
+    def is_open(self, scope: Scope) -> bool:
+        """Return whether a request is answered without a token.
+
+        A CORS preflight is, because browsers send it without one (https://fetch.spec.whatwg.org/#cors-preflight-fetch).
+        """
+        if scope.get("method") == "OPTIONS":
+            return any(name == b"access-control-request-method" for name, _ in scope["headers"])
+        path = scope["path"]
+        return any(
+            path == each or (each[-1:] == "/" and each != "/" and path.startswith(each)) for each in self._open_paths
+        )
+
+    def is_current(self) -> bool:
+        """Return whether the tokens are those of the file."""
+        self._current_tokens()
+        return self._is_current
+
+    def _current_tokens(self) -> Mapping[bytes, AccessToken]:
+        now = monotonic()
+        if now >= self._next_check:
+            self._next_check = now + _CHECK_SECONDS
+            version = _version(self._file)
+            if version != self._version or version is None:
+                self._reload(version)
+        return self._tokens
+
+    def _reload(self, version: tuple[int, ...] | None) -> None:
+        try:
+            self._tokens = read_tokens(self._file)
+        except InvalidTokensFile as error:
+            if self._is_current:
+                logger.error("%s The tokens that it had before remain valid.", error)
+            self._is_current = False
+        else:
+            logger.info("the tokens file %s was read again", self._file)
+            self._is_current = True
+        self._version = version
+
+
+@asgi(NOT_AUTHENTICATED)
+async def not_authenticated(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001
+    """Refuse a request that the boundary did not authenticate."""
+    raise NotAuthenticated
+
+
+def authorize(request: Request[Any, Any, Any]) -> None:
+    """Check that the token of an authenticated request covers its call.
+
+    :raises NotAllowed: if it does not.
+    """
+    if request.scope["method"] == "OPTIONS":  # tells the methods of a route
+        return
+    verb = _may(request.route_handler)
+    if verb is None:
+        return
+    token: AccessToken = request.scope["auth"]
+    if not token.covers(verb, request.path_params.get("account_number")):
+        raise NotAllowed(verb.value)
+
+
+def may_monitor(request: Request[Any, Any, Any]) -> bool:
+    """Return whether a request has a valid token that may monitor."""
+    token: AccessToken | None = request.scope["auth"]
+    return token is not None and token.covers(Verb.monitor, None)
+
+
+def _stated(route: HTTPRoute) -> list[HTTPRouteHandler]:
+    """Return the handlers of a route without the one for OPTIONS, which Litestar adds."""
+    return [handler for handler in route.route_handlers if "OPTIONS" not in handler.http_methods]
+
+
+def _may(handler: BaseRouteHandler) -> Verb | None:
+    """Return the verb that a call needs, or None if it is for everyone. Every route states it."""
+    verb: Verb | None = handler.opt["may"]
+    return verb
+
+
+def _version(file: str) -> tuple[int, ...] | None:
+    """Return what tells one version of a file from the next, or None if there is no such file."""
+    try:
+        stat = Path(file).stat()
+    except OSError:
+        return None
+    return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns
