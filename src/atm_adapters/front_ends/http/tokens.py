@@ -44,7 +44,7 @@ class Verb(StrEnum):
     monitor = "monitor"  # metrics, and the details of readiness
 
 
-class TokenEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class TokenEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
     """A token in the file, under its name.
 
     ``id`` is the part of the token that may be shown. ``accounts`` are account numbers, or "all". ``expires`` is the
