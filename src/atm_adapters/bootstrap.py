@@ -44,8 +44,8 @@ def open_store(url: str | None = None, *, create: bool | None = None) -> Store:
 
     :param url: ``memory:``, a file path, ``sqlite:///path`` (SQLAlchemy's convention: three slashes before a
         relative path, four for an absolute one), ``postgresql://`` with everything that libpq accepts, or
-        ``http://host:port`` of a server, which is not contacted before it is used. None means
-        :func:`default_store_url`.
+        ``http://host:port`` of a server, which is not contacted before it is used. The variable ``ATM_TOKEN`` holds
+        the access token for a server. None means :func:`default_store_url`.
     :param create: create the store, without accounts, if it does not exist, and upgrade its schema if it is old. None
         does so for the default file only, and False never.
     :raises UnknownStore: if the URL has none of these forms.
@@ -109,7 +109,7 @@ def _open(url: str, initial_accounts: Iterable[Account] | None = None) -> Store:
     if kind == "remote":
         from atm_adapters.repositories.remote import RemoteAccountRepository
 
-        return RemoteAccountRepository(url, name=redact_url(url))
+        return RemoteAccountRepository(url, name=redact_url(url), token=os.environ.get("ATM_TOKEN") or None)
 
     from atm_adapters.repositories.sqlite import SqliteAccountRepository
 

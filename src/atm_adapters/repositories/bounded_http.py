@@ -28,11 +28,12 @@ class BoundedClient(httpx.Client):
     """An ``httpx.Client`` with the method :meth:`exchange`.
 
     :param timeout: seconds for one exchange, from connecting to the last byte of the answer.
+    :param headers: of each request.
     :param options: those of ``httpx.Client``.
     """
 
-    def __init__(self, *, timeout: float, **options: Any) -> None:
-        headers = {"Accept-Encoding": "identity"}
+    def __init__(self, *, timeout: float, headers: Mapping[str, str], **options: Any) -> None:
+        headers = {"Accept-Encoding": "identity", **headers}
         super().__init__(timeout=timeout, headers=headers, cookies=CookieJar(_NO_COOKIES), **options)
         self._seconds = timeout
         self._deadline = _Deadline()

@@ -12,6 +12,7 @@ from tenacity import Retrying, retry_if_exception, stop_after_attempt, stop_afte
 
 from atm_adapters.repositories.bounded_http import MAX_ANSWER_BYTES, BoundedClient, UnusableAnswer
 from atm_adapters.repositories.ownership import ProcessGuard
+from atm_adapters.wire.errors import NotAuthenticated
 from atm_adapters.wire.exact_json import decode_account, decode_page
 from atm_adapters.wire.loopback import is_loopback
 from atm_adapters.wire.problem_document import decode_problem
@@ -45,6 +46,7 @@ _CALLS: Final[Mapping[str, tuple[str, str, tuple[str, ...]]]] = {
 """The call for each kind of transaction: its method, its path, and the members of its body except the note."""
 
 _CALLS_OF_EVERY_SERVER: Final = ("/balance", "/deposit", "/withdraw")
+_TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/-]+=*", re.ASCII)  # RFC 6750, section 2.1
 _COMPLETE: Final = {"Prefer": "return=representation"}  # complete accounts and entries (RFC 7240)
 _MAX_ENTRY_BYTES: Final = 2048  # an entry with the longest note and key, every character of them escaped
 
@@ -84,15 +86,20 @@ class RemoteAccountRepository(Store):
 
     :param url: such as ``http://127.0.0.1:8000``. The server is not contacted before it is used.
     :param name: the store's name in error messages, without a password.
+    :param token: the access token, for a server that requires one. A user name and password in the URL replace it.
     :param retry_timeout: seconds during which a request is repeated after its answer was lost, and while a
         server that answered before is unreachable. A lost request is repeated at least once.
     :param timeout: seconds for one attempt, from connecting to the last byte of the answer. PostgreSQL behind the
         server may take half of them.
-    :raises StoreUnavailable: if the URL cannot be that of a server.
+    :raises StoreUnavailable: if the URL cannot be that of a server, or if the token is malformed.
     """
 
-    def __init__(self, url: str, *, name: str = "", retry_timeout: float = 10.0, timeout: float = 10.0) -> None:
+    def __init__(
+        self, url: str, *, name: str = "", token: str | None = None, retry_timeout: float = 10.0, timeout: float = 10.0
+    ) -> None:
         self._name = name or "a server"
+        if token is not None and _TOKEN.fullmatch(token) is None:
+            raise StoreUnavailable(self._name, "the access token has characters that no token has")
         self._retry_timeout = retry_timeout
         self._was_reached = False
         self._supports_keys = False
@@ -104,6 +111,7 @@ class RemoteAccountRepository(Store):
             self._http = BoundedClient(
                 base_url=address.copy_with(userinfo=b""),  # httpx logs this URL
                 auth=(address.username, address.password) if address.userinfo else None,
+                headers={} if token is None else {"Authorization": f"Bearer {token}"},
                 timeout=timeout,
                 limits=_LIMITS,
                 trust_env=not is_loopback(address.host),  # no proxy for requests to this machine
@@ -269,6 +277,8 @@ class RemoteAccountRepository(Store):
         reason = f"it answered {answer.status_code}, {detail}"
         if isinstance(error, StoreUnavailable | Overloaded) or answer.status_code == HTTPStatus.REQUEST_TIMEOUT:
             return _AttemptFailed(reason, in_doubt=False)
+        if answer.status_code == HTTPStatus.UNAUTHORIZED:
+            return error or NotAuthenticated()
         if answer.is_server_error:  # perhaps from a proxy that lost the server's answer
             return _AttemptFailed(reason, in_doubt=True)
         is_missing = answer.status_code in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED)

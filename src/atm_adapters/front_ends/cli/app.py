@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup
 
 from atm_adapters.bootstrap import default_store_url, open_store, redact_url, store_option
-from atm_adapters.front_ends.cli.options import ACCOUNT, NO_HYPHEN
+from atm_adapters.front_ends.cli.options import ACCOUNT, NO_HYPHEN, TOKEN_FILE
 from atm_adapters.front_ends.cli.output import (
     discard_output,
     echo,
@@ -32,6 +32,8 @@ class _WithoutTypes:
 
     def get_params(self, ctx: Any) -> list[Any]:
         params: list[Any] = super().get_params(ctx)  # type: ignore[misc]
+        if any(param.metavar == "URL" for param in params):  # names a store, which may be a server, or a server
+            params.insert(-1, TOKEN_FILE)  # before --help
         for param in params:
             if isinstance(param, TyperArgument):
                 param.display_type_rich = lambda **_: ""  # type: ignore[method-assign]
@@ -125,6 +127,7 @@ Exit codes:
   store not empty, file exists, ...
 - 4: the store or the server is unavailable, or the store needs `atm init`, and nothing was changed
 - 5: the outcome is unknown, so money may have moved: the message says what to do
+- 6: the server refused the access token, and nothing was changed
 - 130: interrupted, and nothing was changed
 
 With `--json`, errors are JSON, too: one object on standard error. Its member `error` has a `code`, a sentence for

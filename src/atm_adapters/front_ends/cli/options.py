@@ -1,8 +1,11 @@
 """The arguments and options that several commands share."""
 
+import os
+from pathlib import Path
 from typing import Annotated, Final
 
 import typer
+from typer.main import get_command
 
 from atm_adapters.bootstrap import STORE_URL_HELP
 from atm_core.account import ACCOUNT_NUMBER_RULE
@@ -86,3 +89,37 @@ StoreUrl = Annotated[
         show_default=False,
     ),
 ]
+
+
+def _use_token_of(file: str | None) -> None:
+    if file is None:
+        return
+    try:
+        token = Path(file).read_text("ascii").strip()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "it is not text"
+        raise typer.BadParameter(f"{file} cannot be read: {reason}.") from None
+    if not token:
+        raise typer.BadParameter(f"{file} is empty. It must hold an access token, as atm token add prints it.")
+    os.environ["ATM_TOKEN"] = token  # not an argument, which other users could see in the list of processes
+
+
+_declaration = typer.Typer(add_completion=False)
+
+
+@_declaration.command()
+def _with_token(
+    token_file: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="A file with the access token for a server. The default is the variable ATM_TOKEN.",
+            callback=_use_token_of,
+            expose_value=False,
+        ),
+    ] = None,
+) -> None:
+    """Declare an option for every command that may use a server."""
+
+
+TOKEN_FILE: Final = get_command(_declaration).params[0]
