@@ -102,6 +102,7 @@ def serve(
     """
     from atm_adapters.front_ends.http.cross_site import normalize_origin
     from atm_adapters.front_ends.http.server.run import AddressUnavailable, run
+    from atm_adapters.front_ends.http.server.tls import InvalidCertificate
     from atm_adapters.wire.loopback import is_loopback
 
     url = default_store_url() if store is None else store
@@ -141,6 +142,8 @@ def serve(
             tokens_file=tokens,
             tls=None if tls_cert is None or tls_key is None else (tls_cert, tls_key),
         )
+    except InvalidCertificate as error:
+        raise typer.BadParameter(str(error), param_hint="--tls-cert") from None
     except AddressUnavailable as error:
         fail(str(error), 1, "address-unavailable")
 

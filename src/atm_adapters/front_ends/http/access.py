@@ -1,7 +1,8 @@
 """Who may do what: every request but a few needs an access token (RFC 6750) if the server has a tokens file.
 
-The boundary authenticates each request before it is routed, also those to unknown paths. After routing, each route
-states in its option ``may`` which verb it needs, or None if it is for everyone. Both happen before the body is read.
+The boundary authenticates each request before it is routed, also those to unknown paths. Each route states in its
+option ``may`` which verb it needs, or None if it is for everyone. It is checked after routing. Both checks happen
+before the body is read.
 """
 
 import logging
@@ -10,7 +11,7 @@ from hashlib import sha256
 from hmac import compare_digest
 from pathlib import Path
 from time import monotonic, time
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from litestar import Request, asgi
 from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
@@ -27,6 +28,9 @@ NOT_AUTHENTICATED: Final = "/-/not-authenticated"
 
 _CHECK_SECONDS: Final = 1.0  # changes of the file take effect within two seconds
 _NO_DIGEST: Final = bytes(32)
+_PREFLIGHT: Final = {b"origin", b"access-control-request-method"}
+
+_Version: TypeAlias = tuple[int, int, int, int]
 
 
 class AccessGuard:
@@ -35,40 +39,48 @@ class AccessGuard:
     If the file cannot be read any more, the tokens that it had last remain valid.
 
     :param file: the file, as ``atm token`` writes it.
-    :raises InvalidTokensFile: if it cannot be read.
+    :param starts_without_tokens: if the file cannot be read at the start, no token is valid until it can be.
+    :raises InvalidTokensFile: if the file cannot be read at the start, unless ``starts_without_tokens`` is set.
     """
 
-    def __init__(self, file: str) -> None:
+    def __init__(self, file: str, *, starts_without_tokens: bool = False) -> None:
         self._file = file
-        self._version = _version(file)  # before it is read, so that no change is missed
-        self._tokens = read_tokens(file)
-        self._next_check = monotonic() + _CHECK_SECONDS
+        self._version: _Version | None = None
+        self._tokens: Mapping[bytes, AccessToken] = {}
         self._is_current = True
-        self._open_paths: tuple[str, ...] = ()
+        self._open_paths: frozenset[str] = frozenset()
+        try:
+            self._read()
+        except InvalidTokensFile as error:
+            if not starts_without_tokens:
+                raise
+            self._report(error)
+        self._next_check = monotonic() + _CHECK_SECONDS
 
     def open_to_everyone(self, routes: Iterable[BaseRoute]) -> None:
         """Let requests to the routes whose option ``may`` is None pass without a token."""
-        self._open_paths = tuple(
-            route.path_format.partition("{")[0]
+        self._open_paths = frozenset(
+            route.path
             for route in routes
             if isinstance(route, HTTPRoute) and all(_may(handler) is None for handler in _stated(route))
         )
 
     def authenticate(self, scope: Scope) -> AccessToken | None:
-        """Return the token of a request, or None unless it has exactly one valid token."""
-        presented = None
-        for name, value in scope["headers"]:
-            if name == b"authorization":
-                if presented is not None:
-                    return None
-                presented = value
-        if presented is None or presented[:7].lower() != b"bearer ":
+        """Return the token of a request, or None unless it has exactly one valid token.
+
+        The header is removed from the request, so that no log and no trace can contain it.
+        """
+        headers = scope["headers"]
+        presented = [value for name, value in headers if name == b"authorization"]
+        if not presented:
             return None
-        presented = presented[7:].strip()
-        if len(presented) != TOKEN_BYTES:
+        scope["headers"] = [field for field in headers if field[0] != b"authorization"]
+        scheme, _, secret = presented[0].partition(b" ")
+        secret = secret.strip(b" ")
+        if len(presented) > 1 or len(secret) != TOKEN_BYTES or scheme.lower() != b"bearer":
             return None
-        token = self._current_tokens().get(token_id(presented))
-        is_right = compare_digest(sha256(presented).digest(), _NO_DIGEST if token is None else token.digest)
+        token = self._current_tokens().get(token_id(secret))
+        is_right = compare_digest(sha256(secret).digest(), _NO_DIGEST if token is None else token.digest)
         return token if is_right and token is not None and time() < token.expires_at else None
 
     def is_open(self, scope: Scope) -> bool:
@@ -77,11 +89,8 @@ class AccessGuard:
         A CORS preflight is, because browsers send it without one (https://fetch.spec.whatwg.org/#cors-preflight-fetch).
         """
         if scope.get("method") == "OPTIONS":
-            return any(name == b"access-control-request-method" for name, _ in scope["headers"])
-        path = scope["path"]
-        return any(
-            path == each or (each[-1:] == "/" and each != "/" and path.startswith(each)) for each in self._open_paths
-        )
+            return {name for name, _ in scope["headers"]} >= _PREFLIGHT
+        return scope["path"] in self._open_paths
 
     def is_current(self) -> bool:
         """Return whether the tokens are those of the file."""
@@ -92,22 +101,28 @@ class AccessGuard:
         now = monotonic()
         if now >= self._next_check:
             self._next_check = now + _CHECK_SECONDS
-            version = _version(self._file)
-            if version != self._version or version is None:
-                self._reload(version)
+            if not self._is_current or _version(self._file) != self._version:
+                self._read_again()
         return self._tokens
 
-    def _reload(self, version: tuple[int, ...] | None) -> None:
+    def _read_again(self) -> None:
         try:
-            self._tokens = read_tokens(self._file)
+            self._read()
         except InvalidTokensFile as error:
             if self._is_current:
-                logger.error("%s The tokens that it had before remain valid.", error)
-            self._is_current = False
+                self._report(error)
         else:
-            logger.info("the tokens file %s was read again", self._file)
             self._is_current = True
+            logger.info("the tokens file %s was read again", self._file)
+
+    def _read(self) -> None:
+        version = _version(self._file)  # before it is read, so that no change is missed
+        self._tokens = read_tokens(self._file)
         self._version = version
+
+    def _report(self, error: InvalidTokensFile) -> None:
+        self._is_current = False
+        logger.error("%s Until it can be read, %d tokens that were read before remain valid.", error, len(self._tokens))
 
 
 @asgi(NOT_AUTHENTICATED)
@@ -126,13 +141,15 @@ def authorize(request: Request[Any, Any, Any]) -> None:
     verb = _may(request.route_handler)
     if verb is None:
         return
-    token: AccessToken = request.scope["auth"]
+    token: AccessToken = request.scope["auth"]  # the boundary let no other request through to such a route
     if not token.covers(verb, request.path_params.get("account_number")):
         raise NotAllowed(verb.value)
 
 
 def may_monitor(request: Request[Any, Any, Any]) -> bool:
-    """Return whether a request has a valid token that may monitor."""
+    """Return whether a request may see how the server works: it has a token for this, or no token is needed."""
+    if "auth" not in request.scope:  # there is no guard
+        return True
     token: AccessToken | None = request.scope["auth"]
     return token is not None and token.covers(Verb.monitor, None)
 
@@ -148,10 +165,13 @@ def _may(handler: BaseRouteHandler) -> Verb | None:
     return verb
 
 
-def _version(file: str) -> tuple[int, ...] | None:
-    """Return what tells one version of a file from the next, or None if there is no such file."""
+def _version(file: str) -> _Version | None:
+    """Return what tells one version of a file from the next, or None if there is no such file.
+
+    The time of the last change also changes if only the permissions do, or if a copy keeps the time of its original.
+    """
     try:
         stat = Path(file).stat()
     except OSError:
         return None
-    return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns
+    return stat.st_dev, stat.st_ino, stat.st_size, stat.st_ctime_ns

@@ -36,7 +36,7 @@ def create_app(
     allowed_hosts: Collection[str] | None = None,
     allowed_origins: Collection[str] | None = None,
     tokens_file: str | None = None,
-    starts_without_store: bool = False,
+    starts_unready: bool = False,
 ) -> Litestar:
     """Return the application.
 
@@ -49,15 +49,17 @@ def create_app(
         means the origins in ``ATM_ALLOW_ORIGIN``, separated by spaces.
     :param tokens_file: the file that lists the access tokens, as ``atm token`` writes it. None means the file in
         ``ATM_TOKENS_FILE``. Without a file, no authentication is required.
-    :param starts_without_store: if the default store cannot be opened, answer 503 and open it as soon as possible. It
-        must exist, even if it is the file in the user data folder.
+    :param starts_unready: if the default store cannot be opened, answer 503 and open it as soon as possible. It must
+        exist, even if it is the file in the user data folder. If the tokens file cannot be read, accept no token and
+        read it as soon as possible.
     :raises UnknownStore: if ``ATM_STORE`` is not a store URL.
-    :raises StoreUnavailable: if the default store cannot be opened, unless ``starts_without_store`` is set.
-    :raises InvalidTokensFile: if the tokens file cannot be read.
+    :raises StoreUnavailable: if the default store cannot be opened, unless ``starts_unready`` is set.
+    :raises InvalidTokensFile: if the tokens file cannot be read, unless ``starts_unready`` is set.
     :raises ValueError: if an allowed origin is malformed.
     """
-    tokens_file = tokens_file or os.environ.get("ATM_TOKENS_FILE")
-    guard = AccessGuard(tokens_file) if tokens_file else None
+    if tokens_file is None:
+        tokens_file = os.environ.get("ATM_TOKENS_FILE") or None
+    guard = None if tokens_file is None else AccessGuard(tokens_file, starts_without_tokens=starts_unready)
     if allowed_hosts is None:
         allowed_hosts = os.environ.get("ATM_ALLOW_HOST", "").split()
     if allowed_origins is None:
@@ -66,7 +68,7 @@ def create_app(
     metrics = _metrics()
     lifespan = []
     if accounts is None:
-        accounts = store = _open_default_store(metrics, starts_without_store)
+        accounts = store = _open_default_store(metrics, starts_unready)
 
         @asynccontextmanager
         async def closing(_: Litestar) -> AsyncIterator[None]:
@@ -83,7 +85,7 @@ def create_app(
     app = Litestar(
         route_handlers=[
             *routes,
-            *docs_routes(routes),
+            *docs_routes(routes, needs_tokens=guard is not None),
             *([metrics_not_installed] if metrics is None else []),
             *([] if guard is None else [not_authenticated]),
         ],

@@ -42,9 +42,10 @@ class Boundary:
             scope["path"] = _NO_ROUTE
         if self._guard is not None:
             scope["auth"] = token = self._guard.authenticate(scope)
-            if token is not None:
-                name_caller(token.name)
-            elif not self._guard.is_open(scope):
+            name_caller(None if token is None else token.name)
+            if scope["path"] == NOT_AUTHENTICATED:
+                scope["path"] = _NO_ROUTE
+            if token is None and not self._guard.is_open(scope):
                 scope["path"] = NOT_AUTHENTICATED
         if scope.get("method") == "HEAD":
             scope = cast("Scope", {**scope, "method": "GET"})  # a copy, because the server reads the method of its own

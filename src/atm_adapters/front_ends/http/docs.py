@@ -9,17 +9,15 @@ from html import escape
 from http import HTTPStatus
 from importlib.metadata import distribution, version
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from litestar import Litestar, get
-from litestar.exceptions import NotFoundException
+from litestar import Litestar, Request, get
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi import OpenAPIConfig
-from litestar.params import FromPath
 from litestar.response import Redirect
 from litestar.types import Receive, Scope, Send
 
-from atm_adapters.front_ends.http.openapi import DESCRIPTION
+from atm_adapters.front_ends.http.openapi import DESCRIPTION, describe_access
 from atm_adapters.front_ends.http.schemas import SCHEMAS
 from atm_adapters.wire.exact_json import encode
 
@@ -64,12 +62,13 @@ class FixedResponse:
             await asyncio.sleep(0)  # lets the transport send the chunk, and tell whether the client reads
 
 
-def docs_routes(described: list[HTTPRouteHandler]) -> list[HTTPRouteHandler]:
+def docs_routes(described: list[HTTPRouteHandler], *, needs_tokens: bool) -> list[HTTPRouteHandler]:
     """Return the route handlers of the documents.
 
     :param described: the route handlers that the OpenAPI document describes.
+    :param needs_tokens: whether the server requires access tokens.
     """
-    openapi = FixedResponse(_openapi_document(described), b"application/json")
+    openapi = FixedResponse(_openapi_document(described, needs_tokens), b"application/json")
     page = FixedResponse(_PAGE.encode(), b"text/html; charset=utf-8")
 
     @get("/", include_in_schema=False, opt={"may": None}, sync_to_thread=False)
@@ -84,20 +83,20 @@ def docs_routes(described: list[HTTPRouteHandler]) -> list[HTTPRouteHandler]:
     async def docs_page() -> FixedResponse:
         return page
 
-    @get(f"{_ASSETS}/{{name:str}}", include_in_schema=False, opt={"may": None})
-    async def docs_asset(name: FromPath[str]) -> FixedResponse:
-        if name not in _MEDIA_TYPES:
-            raise NotFoundException
-        return _asset(name)
+    @get([f"{_ASSETS}/{name}" for name in _MEDIA_TYPES], include_in_schema=False, opt={"may": None})
+    async def docs_asset(request: Request[Any, Any, Any]) -> FixedResponse:
+        return _asset(request.scope["path"].rpartition("/")[2])
 
     return [redirect_to_docs, openapi_json, docs_page, docs_asset]
 
 
-def _openapi_document(described: list[HTTPRouteHandler]) -> bytes:
+def _openapi_document(described: list[HTTPRouteHandler], needs_tokens: bool) -> bytes:
     """Let Litestar describe the routes. An application of its own has no other routes, such as Litestar's own docs."""
     config = OpenAPIConfig(title=_TITLE, version=version("mini-atm"), description=DESCRIPTION)
     openapi = Litestar(described, openapi_config=config, logging_config=None).openapi_schema
     openapi.components.schemas = SCHEMAS
+    if needs_tokens:
+        describe_access(openapi, {str(handler.operation_id): handler.opt["may"] for handler in described})
     return encode(openapi.to_schema())
 
 

@@ -1,6 +1,7 @@
 """Health checks for load balancers, orchestrators and monitoring."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable
 from contextlib import suppress
 from dataclasses import asdict
@@ -14,6 +15,8 @@ from atm_adapters.front_ends.http.openapi import IS_LIVE, IS_READY
 from atm_core import Account, AccountNotFound, AccountRepository, StoreUnavailable, get_account
 from atm_core.ports import ReportsDurability
 
+logger = logging.getLogger(__name__)
+
 READY_SECONDS: Final = 2.0
 """How long the readiness check waits for the store."""
 
@@ -21,7 +24,7 @@ READY_SECONDS: Final = 2.0
 def health_routes(accounts: AccountRepository[Awaitable[Account]], guard: AccessGuard | None) -> list[HTTPRouteHandler]:
     """Return the route handlers of the health checks. Successful checks are not logged.
 
-    :param guard: if there is one, the settings of the store are for tokens that may monitor.
+    :param guard: if there is one, facts about the store are only for tokens that may monitor.
     """
 
     @get("/health/live", operation_id="isLive", operation_class=IS_LIVE, opt={"may": None})
@@ -30,19 +33,25 @@ def health_routes(accounts: AccountRepository[Awaitable[Account]], guard: Access
 
     @get("/health/ready", operation_id="isReady", operation_class=IS_READY, opt={"may": None})
     async def is_ready(request: Request[Any, Any, Any]) -> dict[str, object]:
+        is_detailed = may_monitor(request)
         durability = None
         try:
             async with asyncio.timeout(READY_SECONDS):
                 with suppress(AccountNotFound):  # the store answered, so it is ready
                     await get_account(accounts, "0")
-                if isinstance(accounts, ReportsDurability):
+                if is_detailed and isinstance(accounts, ReportsDurability):
                     durability = await accounts.durability()
         except TimeoutError as error:
             raise StoreUnavailable("of this server", f"it did not answer in {READY_SECONDS:g} seconds") from error
+        except StoreUnavailable as error:
+            if is_detailed:
+                raise
+            logger.error("%s", error)
+            raise StoreUnavailable("of this server", "its log says why") from error
         status: dict[str, object] = {"status": "ready"}
         if guard is not None:
             status["tokens"] = "current" if guard.is_current() else "outdated"
-        if durability is not None and (guard is None or may_monitor(request)):
+        if durability is not None:
             status |= asdict(durability)
         return status
 

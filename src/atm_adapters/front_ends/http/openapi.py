@@ -1,6 +1,6 @@
 """The OpenAPI document: requests and answers of each call, as data."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
@@ -12,22 +12,26 @@ from litestar.exceptions import HTTPException
 from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 from litestar.openapi.spec import (
     Example,
+    OpenAPI,
     OpenAPIHeader,
     OpenAPIMediaType,
     OpenAPIResponse,
     OpenAPIType,
     Operation,
     Parameter,
+    Reference,
     RequestBody,
     Schema,
+    SecurityScheme,
 )
 
 from atm_adapters.front_ends.http.cross_site import CrossSiteRequest, HostNotAllowed
 from atm_adapters.front_ends.http.problems import UnsupportedMediaType
 from atm_adapters.front_ends.http.request_bodies import LIMITS, MOVEMENT, NOTE, OPENING
-from atm_adapters.front_ends.http.schemas import STRING, URI_REFERENCE, reference
+from atm_adapters.front_ends.http.schemas import READY_WITH_TOKENS, SCHEMAS, STRING, URI_REFERENCE, reference
+from atm_adapters.front_ends.http.tokens import Verb
 from atm_adapters.wire.error_responses import response_for
-from atm_adapters.wire.errors import InvalidBody
+from atm_adapters.wire.errors import InvalidBody, NotAllowed, NotAuthenticated
 from atm_adapters.wire.problem_document import PROBLEM_JSON, problem_document
 from atm_core import MAX_MONEY, errors, read_history
 from atm_core.account import ACCOUNT_NUMBER_RULE
@@ -56,6 +60,11 @@ what would be right, and further members carry the facts. After a 4xx nothing wa
 nothing was changed or the outcome is unknown.
 """
 
+_TOKENS: Final = """
+**Access tokens.** Most calls need one: `Authorization: Bearer TOKEN` (RFC 6750). The operator makes tokens. Each covers
+some verbs and some accounts. A call names its verb: `read`, `move` (deposit and withdraw), `manage` (open, limit, close
+and reopen accounts), or `monitor`. An account that a token does not cover is answered alike whether it exists or not.
+"""
 _ACCOUNT_NUMBER = Parameter(
     name="account_number", param_in="path", required=True, schema=reference("AccountNumber"), example="0"
 )
@@ -76,6 +85,12 @@ _PREFER = Parameter(
     description="return=representation (RFC 7240) asks for all facts. Other preferences are ignored.",
     schema=STRING,
 )
+
+
+_HEADERS: Final[dict[int, dict[str, OpenAPIHeader | Reference]]] = {
+    503: {"Retry-After": OpenAPIHeader(schema=Schema(type=OpenAPIType.INTEGER), description="In seconds")},
+    401: {"WWW-Authenticate": OpenAPIHeader(schema=STRING, description="Bearer (RFC 6750)")},
+}
 
 
 def _page_parameter(name: str, description: str, **bounds: int) -> Parameter:
@@ -114,6 +129,18 @@ def _success(description: str, schema: str, **headers: OpenAPIHeader) -> OpenAPI
     return OpenAPIResponse(description=description, content=_content(schema), headers=dict(headers) or None)
 
 
+def _example(error: errors.AtmError) -> Example:
+    return Example(summary=response_for(error).title, value=problem_document(error))
+
+
+def _problem(status: int, **examples: Example) -> OpenAPIResponse:
+    return OpenAPIResponse(
+        description=HTTPStatus(status).phrase,
+        content=_content("Problem", PROBLEM_JSON, **examples),
+        headers=_HEADERS.get(status),
+    )
+
+
 def operation(
     tag: str,
     summary: str,
@@ -135,20 +162,11 @@ def operation(
     by_status: dict[int, dict[str, Example]] = {}
     for error in [HostNotAllowed, *failures]:  # every route checks the Host
         if isinstance(error, errors.AtmError):
-            response = response_for(error)
-            example = Example(summary=response.title, value=problem_document(error))
-            by_status.setdefault(response.status, {})[error.code] = example
+            by_status.setdefault(response_for(error).status, {})[error.code] = _example(error)
         else:
             by_status.setdefault(error.status_code, {})
     responses = {str(int(status)): answer} | {
-        str(int(code)): OpenAPIResponse(
-            description=HTTPStatus(code).phrase,
-            content=_content("Problem", PROBLEM_JSON, **examples),
-            headers={"Retry-After": OpenAPIHeader(schema=Schema(type=OpenAPIType.INTEGER), description="In seconds")}
-            if code == HTTPStatus.SERVICE_UNAVAILABLE
-            else None,
-        )
-        for code, examples in sorted(by_status.items())
+        str(int(code)): _problem(code, **examples) for code, examples in sorted(by_status.items())
     }
 
     @dataclass
@@ -263,3 +281,22 @@ IS_READY = operation(
     _success("The store answers", "Ready"),
     _UNAVAILABLE,
 )
+
+
+def describe_access(openapi: OpenAPI, verbs: Mapping[str, Verb | None]) -> None:
+    """Describe the access tokens of a server that requires them.
+
+    :param verbs: what each operation needs, by operation id. None if it is for everyone.
+    """
+    openapi.info.description = DESCRIPTION + _TOKENS
+    openapi.components.security_schemes = {"accessToken": SecurityScheme(type="http", scheme="bearer")}
+    openapi.components.schemas = SCHEMAS | {"Ready": READY_WITH_TOKENS}
+    for path in (openapi.paths or {}).values():
+        for described in (path.get, path.post, path.put):
+            if described is not None and described.responses is not None:
+                verb = verbs[str(described.operation_id)]
+                described.security = [{"accessToken": []}] if verb else [{}, {"accessToken": []}]  # {}: none is needed
+                for error in [NotAuthenticated(), NotAllowed(verb.value)] if verb else []:
+                    described.responses[str(response_for(error).status)] = _problem(
+                        response_for(error).status, **{error.code: _example(error)}
+                    )

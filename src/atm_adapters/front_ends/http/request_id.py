@@ -27,8 +27,11 @@ def begin_request(scope: Scope) -> bytes:
     return request_id
 
 
-def name_caller(token_name: str) -> None:
-    """Set the name of the access token for the log lines of the current task."""
+def name_caller(token_name: str | None) -> None:
+    """Set the name of the access token, or None, for the log lines of the current task.
+
+    It must be called for each request, because a pipelined request begins in the context of the one before it.
+    """
     _token_name.set(token_name)
 
 

@@ -87,6 +87,27 @@ _NEW_LIMITS: dict[str, Schema | Reference] = {
     for name, schema in _LIMITS.items()
 }
 
+_READY: dict[str, Schema | Reference] = {
+    "status": Schema(type=OpenAPIType.STRING, const="ready"),
+    "store": Schema(type=OpenAPIType.STRING, examples=["sqlite"]),
+    "durable": Schema(
+        type=OpenAPIType.BOOLEAN, description="Whether answered transactions survive a power cut with these settings."
+    ),
+    "settings": Schema(
+        type=OpenAPIType.OBJECT,
+        description="The settings that decide this, with the store's names for them, as read back from it.",
+        additional_properties=STRING,
+        examples=[{"journal_mode": "wal", "synchronous": "FULL"}],
+    ),
+}
+_TOKENS = Schema(
+    type=OpenAPIType.STRING,
+    description="Whether the server knows the current access tokens. If it is outdated, their file cannot be read.",
+    enum=["current", "outdated"],
+)
+READY_WITH_TOKENS: Final = _object(["status", "tokens"], **_READY, tokens=_TOKENS)
+"""Readiness of a server that requires access tokens. Only tokens with the verb ``monitor`` see facts of the store."""
+
 SCHEMAS: Final[dict[str, Schema]] = {
     "AccountNumber": Schema(
         type=OpenAPIType.STRING,
@@ -169,21 +190,7 @@ SCHEMAS: Final[dict[str, Schema]] = {
     ),
     "WithNote": _object([], {"note": "moved away"}, note=_NEW_NOTE),
     "Live": _object(["status"], status=Schema(type=OpenAPIType.STRING, const="live")),
-    "Ready": _object(
-        ["status"],
-        status=Schema(type=OpenAPIType.STRING, const="ready"),
-        store=Schema(type=OpenAPIType.STRING, examples=["sqlite"]),
-        durable=Schema(
-            type=OpenAPIType.BOOLEAN,
-            description="Whether answered transactions survive a power cut with these settings.",
-        ),
-        settings=Schema(
-            type=OpenAPIType.OBJECT,
-            description="The settings that decide this, with the store's names for them, as read back from it.",
-            additional_properties=STRING,
-            examples=[{"journal_mode": "wal", "synchronous": "FULL"}],
-        ),
-    ),
+    "Ready": _object(["status"], **_READY),
     "Problem": _object(
         ["type", "title", "status", "detail"],
         type=URI_REFERENCE,

@@ -4,12 +4,11 @@ The file holds the SHA-256 of each token, and no token. A slow hash, as for pass
 random bits. Tokens are made and revoked by ``atm token`` only, never over HTTP.
 """
 
-import fcntl
 import os
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time
 from enum import StrEnum
 from hashlib import sha256
 from pathlib import Path
@@ -32,7 +31,12 @@ _ID_END: Final = len(_PREFIX) + 2 * _ID_BYTES
 TOKEN_BYTES: Final = _ID_END + 1 + 2 * _SECRET_BYTES
 """The length of every token."""
 
-_AccountNumber: TypeAlias = Annotated[str, msgspec.Meta(pattern=f"^{ACCOUNT_NUMBER_PATTERN}$")]
+
+def _matches(pattern: str) -> msgspec.Meta:
+    return msgspec.Meta(pattern=rf"^{pattern}\Z")  # $ would also match before a line feed
+
+
+_AccountNumber: TypeAlias = Annotated[str, _matches(ACCOUNT_NUMBER_PATTERN)]
 
 
 class Verb(StrEnum):
@@ -51,14 +55,14 @@ class TokenEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     last day on which the token is valid, in UTC.
     """
 
-    id: Annotated[str, msgspec.Meta(pattern=f"^[0-9a-f]{{{2 * _ID_BYTES}}}$")]
-    sha256: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+    id: Annotated[str, _matches(f"[0-9a-f]{{{2 * _ID_BYTES}}}")]
+    sha256: Annotated[str, _matches("[0-9a-f]{64}")]
     may: Annotated[list[Verb], msgspec.Meta(min_length=1)]
     accounts: list[_AccountNumber] | Literal["all"]
     expires: date | None = None
 
 
-_Entries: TypeAlias = dict[Annotated[str, msgspec.Meta(pattern=f"^{NAME_PATTERN}$")], TokenEntry]
+_Entries: TypeAlias = dict[Annotated[str, _matches(NAME_PATTERN)], TokenEntry]
 
 
 class AccessToken(NamedTuple):
@@ -132,6 +136,8 @@ def changed_entries(file: str) -> Iterator[_Entries]:
 
     :raises InvalidTokensFile: if the file cannot be read or written.
     """
+    import fcntl  # not on Windows, where the server must start all the same
+
     path = Path(os.path.realpath(file))
     try:
         folder = os.open(path.parent, os.O_RDONLY)
@@ -168,4 +174,4 @@ def _replace(path: Path, content: bytes) -> None:
 
 
 def _end_of(day: date) -> float:
-    return datetime.combine(day + timedelta(days=1), time(), UTC).timestamp()
+    return datetime.combine(day, time.max, UTC).timestamp()

@@ -24,6 +24,8 @@ from atm_adapters.front_ends.http.docs import DOCS_PATH
 from atm_adapters.front_ends.http.request_id import RequestIdFilter
 from atm_adapters.front_ends.http.server.log_queue import QueuedStderrHandler
 from atm_adapters.front_ends.http.server.protocol import LimitedHttpProtocol
+from atm_adapters.front_ends.http.server.tls import check_certificate
+from atm_adapters.front_ends.http.tokens import read_tokens
 from atm_core.ports import GRACE_SECONDS
 
 _METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client's own name for it
@@ -60,9 +62,16 @@ def run(
         and ``tokens_file``.
     :param tls: the files with the certificate and its private key, for HTTPS.
     :raises StoreUnavailable: if the store cannot be opened.
+    :raises InvalidTokensFile: if the tokens file cannot be read.
+    :raises InvalidCertificate: if the certificate and its key cannot be used.
     :raises AddressUnavailable: if the server cannot listen on the address.
     """
-    open_store(store).close()  # reports an error once, instead of in every worker
+    # Errors are reported once, instead of in every worker.
+    if tokens_file is not None:
+        read_tokens(tokens_file)
+    if tls is not None:
+        check_certificate(*tls)
+    open_store(store).close()
     # Workers are new processes and read these variables.
     os.environ |= {
         "ATM_STORE": store,
@@ -82,6 +91,7 @@ def run(
             workers=workers,
             # Not h11, which accepts Content-Length together with Transfer-Encoding (request smuggling).
             http=LimitedHttpProtocol,
+            loop="auto" if tls is None else "atm_adapters.front_ends.http.server.tls:new_event_loop",
             proxy_headers=False,  # the client's address is not used
             access_log=False,  # it contains client addresses
             server_header=False,
@@ -118,8 +128,9 @@ def create_server_app() -> Litestar:
     With the default settings and 128 connections, the collector made 1 % of the answers take 150 to 300 ms.
     With these it is 8 to 20 ms.
     """
-    # run() has opened the store once. If it is away now, a worker that ends would be replaced without end.
-    app = create_app(starts_without_store=True)
+    # run() has opened the store and read the tokens once. If that fails now, a worker that ended would be replaced
+    # without end.
+    app = create_app(starts_unready=True)
     gc.collect()
     gc.freeze()  # objects made before the first request are permanent
     gc.set_threshold(10_000, 20, 20)
