@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 
@@ -32,7 +33,7 @@ class Server:
     @property
     def host_and_port(self) -> tuple[str, int]:
         """The address for a socket."""
-        host, _, port = self.address.removeprefix("http://").rpartition(":")
+        host, _, port = self.address.partition("://")[2].rpartition(":")
         return host, int(port)
 
     def stop(self, how: int = signal.SIGTERM) -> int:
@@ -77,9 +78,12 @@ def running_server(store: str, folder: Path, *options: str) -> Iterator[Server]:
 
 
 @contextmanager
-def serving(accounts: InMemoryAccountRepository) -> Iterator[tuple[str, int]]:
-    """Serve a repository from a thread of this process, and yield the address for a socket."""
-    app = create_app(InlineBridge(accounts))
+def serving(accounts: InMemoryAccountRepository, **options: Any) -> Iterator[tuple[str, int]]:
+    """Serve a repository from a thread of this process, and yield the address for a socket.
+
+    :param options: of ``create_app()``.
+    """
+    app = create_app(InlineBridge(accounts), **options)
     server = uvicorn.Server(uvicorn.Config(app, http=LimitedHttpProtocol, log_config=None, log_level="error"))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})

@@ -125,7 +125,7 @@ class AccessGuard:
         logger.error("%s Until it can be read, %d tokens that were read before remain valid.", error, len(self._tokens))
 
 
-@asgi(NOT_AUTHENTICATED)
+@asgi(NOT_AUTHENTICATED, copy_scope=False)
 async def not_authenticated(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001
     """Refuse a request that the boundary did not authenticate."""
     raise NotAuthenticated
