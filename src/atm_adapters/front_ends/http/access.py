@@ -18,7 +18,7 @@ from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
 from litestar.routes import BaseRoute, HTTPRoute
 from litestar.types import Receive, Scope, Send
 
-from atm_adapters.front_ends.http.tokens import TOKEN_BYTES, AccessToken, Verb, read_tokens, token_id
+from atm_adapters.front_ends.http.tokens import TOKEN_BYTES, TOKEN_ID, AccessToken, Verb, read_tokens
 from atm_adapters.wire.errors import InvalidTokensFile, NotAllowed, NotAuthenticated
 
 logger = logging.getLogger(__name__)
@@ -71,15 +71,23 @@ class AccessGuard:
         The header is removed from the request, so that no log and no trace can contain it.
         """
         headers = scope["headers"]
-        presented = [value for name, value in headers if name == b"authorization"]
-        if not presented:
+        presented = None
+        for field in headers:  # a list comprehension takes three times as long
+            if field[0] == b"authorization":
+                if presented is not None:
+                    scope["headers"] = [field for field in headers if field[0] != b"authorization"]
+                    return None
+                presented = field
+        if presented is None:
             return None
-        scope["headers"] = [field for field in headers if field[0] != b"authorization"]
-        scheme, _, secret = presented[0].partition(b" ")
+        headers.remove(presented)  # type: ignore[attr-defined] # servers pass a list
+        scheme, _, secret = presented[1].partition(b" ")
         secret = secret.strip(b" ")
-        if len(presented) > 1 or len(secret) != TOKEN_BYTES or scheme.lower() != b"bearer":
+        if len(secret) != TOKEN_BYTES or scheme.lower() != b"bearer":
             return None
-        token = self._current_tokens().get(token_id(secret))
+        if monotonic() >= self._next_check:
+            self._check_file()
+        token = self._tokens.get(secret[TOKEN_ID])
         is_right = compare_digest(sha256(secret).digest(), _NO_DIGEST if token is None else token.digest)
         return token if is_right and token is not None and time() < token.expires_at else None
 
@@ -94,18 +102,15 @@ class AccessGuard:
 
     def is_current(self) -> bool:
         """Return whether the tokens are those of the file."""
-        self._current_tokens()
+        if monotonic() >= self._next_check:
+            self._check_file()
         return self._is_current
 
-    def _current_tokens(self) -> Mapping[bytes, AccessToken]:
-        now = monotonic()
-        if now >= self._next_check:
-            self._next_check = now + _CHECK_SECONDS
-            if not self._is_current or _version(self._file) != self._version:
-                self._read_again()
-        return self._tokens
-
-    def _read_again(self) -> None:
+    def _check_file(self) -> None:
+        """Read the file again if it was changed, or could not be read before."""
+        self._next_check = monotonic() + _CHECK_SECONDS
+        if self._is_current and _version(self._file) == self._version:
+            return
         try:
             self._read()
         except InvalidTokensFile as error:
@@ -136,13 +141,14 @@ def authorize(request: Request[Any, Any, Any]) -> None:
 
     :raises NotAllowed: if it does not.
     """
-    if request.scope["method"] == "OPTIONS":  # tells the methods of a route
+    scope = request.scope
+    if scope["method"] == "OPTIONS":  # tells the methods of a route
         return
-    verb = _may(request.route_handler)
+    verb = _may(scope["route_handler"])
     if verb is None:
         return
-    token: AccessToken = request.scope["auth"]  # the boundary let no other request through to such a route
-    if not token.covers(verb, request.path_params.get("account_number")):
+    token: AccessToken = scope["auth"]  # the boundary let no request without one through to such a route
+    if not token.covers(verb, scope["path_params"].get("account_number")):
         raise NotAllowed(verb.value)
 
 

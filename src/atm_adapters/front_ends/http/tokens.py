@@ -31,6 +31,9 @@ _ID_END: Final = len(_PREFIX) + 2 * _ID_BYTES
 TOKEN_BYTES: Final = _ID_END + 1 + 2 * _SECRET_BYTES
 """The length of every token."""
 
+TOKEN_ID: Final = slice(len(_PREFIX), _ID_END)
+"""The part of a token that may be shown."""
+
 
 def _matches(pattern: str) -> msgspec.Meta:
     return msgspec.Meta(pattern=rf"^{pattern}\Z")  # $ would also match before a line feed
@@ -70,7 +73,7 @@ class AccessToken(NamedTuple):
 
     name: str
     digest: bytes
-    verbs: frozenset[Verb]
+    verbs: tuple[Verb, ...]  # not a set, because Enum has a slow hash
     accounts: frozenset[str] | None
     expires_at: float  # seconds since the epoch
 
@@ -81,7 +84,7 @@ class AccessToken(NamedTuple):
         """
         if verb not in self.verbs:
             return False
-        return self.accounts is None or verb is Verb.monitor or account_number in self.accounts
+        return self.accounts is None or account_number in self.accounts or verb is Verb.monitor
 
 
 def new_token() -> tuple[str, str, str]:
@@ -89,11 +92,6 @@ def new_token() -> tuple[str, str, str]:
     token_id = secrets.token_hex(_ID_BYTES)
     token = f"{_PREFIX}{token_id}_{secrets.token_hex(_SECRET_BYTES)}"
     return token, token_id, sha256(token.encode()).hexdigest()
-
-
-def token_id(token: bytes) -> bytes:
-    """Return the part of a token that may be shown, or any text if the token is malformed."""
-    return token[len(_PREFIX) : _ID_END]
 
 
 def read_entries(file: str) -> _Entries:
@@ -119,7 +117,7 @@ def read_tokens(file: str) -> Mapping[bytes, AccessToken]:
         entry.id.encode(): AccessToken(
             name,
             bytes.fromhex(entry.sha256),
-            frozenset(entry.may),
+            tuple(entry.may),
             None if entry.accounts == ALL_ACCOUNTS else frozenset(entry.accounts),
             float("inf") if entry.expires is None else _end_of(entry.expires),
         )

@@ -380,3 +380,37 @@ def test_each_pipelined_request_needs_its_own_token(setup: Setup) -> None:
     with_token = f"{head}Authorization: {setup.all['Authorization']}\r\n\r\n"
     answers = setup.raw((with_token + f"{head}\r\n" + with_token + f"{head}Connection: close\r\n\r\n").encode())
     assert [answer.split()[1] for answer in answers] == [b"200", b"401", b"200", b"401"]
+
+
+def test_openapi_document_describes_tokens_where_they_are_needed(setup: Setup) -> None:
+    document = setup.call("GET", "/openapi.json").json()
+    assert document["components"]["securitySchemes"] == {"accessToken": {"type": "http", "scheme": "bearer"}}
+    described = {
+        (method.upper(), path): operation
+        for path, operations in document["paths"].items()
+        for method, operation in operations.items()
+    }
+    assert described.keys() < CALLS.keys()
+    for call, operation in described.items():
+        verb = CALLS[call].verb
+        if verb is None:
+            assert operation["security"] == [{}, {"accessToken": []}]
+            assert not {"401", "403"} & operation["responses"].keys()
+        else:
+            assert operation["security"] == [{"accessToken": []}]
+            examples = {
+                code: [each["value"] for each in content["examples"].values()]
+                for code in ("401", "403")
+                for content in operation["responses"][code]["content"].values()
+            }
+            assert examples["401"][0]["type"] == "urn:mini-atm:error:not-authenticated"
+            assert examples["403"][0]["verb"] == verb
+            assert "WWW-Authenticate" in operation["responses"]["401"]["headers"]
+
+
+def test_document_of_a_server_without_tokens_does_not_mention_them() -> None:
+    with serving(InMemoryAccountRepository()) as address:
+        text = httpx.get(f"http://127.0.0.1:{address[1]}/openapi.json").text.lower()
+    assert "security" not in text
+    assert "token" not in text
+    assert '"401"' not in text

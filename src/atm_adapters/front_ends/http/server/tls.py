@@ -1,4 +1,4 @@
-"""HTTPS, which is uvicorn's own. This module checks the certificate, and gives handshakes a deadline."""
+"""HTTPS, which is uvicorn's own: the check of the certificate, and deadlines for which uvicorn has no setting."""
 
 import asyncio
 import ssl
@@ -33,14 +33,18 @@ def check_certificate(certificate: str, key: str) -> None:
 
 
 def new_event_loop() -> asyncio.AbstractEventLoop:
-    """Return an event loop whose servers give a TLS handshake as long as a request. Its default is a minute.
+    """Return an event loop whose servers give TLS handshakes and closings a deadline.
 
-    uvicorn has no setting for it. ``LimitedHttpProtocol`` does not see a connection before its handshake is complete.
+    ``LimitedHttpProtocol`` sees a connection after its handshake, and until it closes it. uvloop's own deadlines are 60
+    and 30 seconds.
     """
     import uvloop  # not on Windows
 
     class Loop(uvloop.Loop):
-        async def create_server(self, *args: Any, **options: Any) -> asyncio.Server:
-            return await super().create_server(*args, **options, ssl_handshake_timeout=LimitedHttpProtocol.read_seconds)
+        async def create_server(self, *args: Any, **options: Any) -> Any:  # type: ignore[override] # for all its forms
+            seconds = LimitedHttpProtocol.read_seconds
+            return await super().create_server(
+                *args, **options, ssl_handshake_timeout=seconds, ssl_shutdown_timeout=seconds
+            )
 
     return Loop()
