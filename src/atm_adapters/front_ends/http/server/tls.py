@@ -41,7 +41,7 @@ def new_event_loop() -> asyncio.AbstractEventLoop:
     import uvloop  # not on Windows
 
     class Loop(uvloop.Loop):
-        async def create_server(self, *args: Any, **options: Any) -> Any:  # type: ignore[override] # for all its forms
+        async def create_server(self, *args: Any, **options: Any) -> Any:
             seconds = LimitedHttpProtocol.read_seconds
             return await super().create_server(
                 *args, **options, ssl_handshake_timeout=seconds, ssl_shutdown_timeout=seconds
