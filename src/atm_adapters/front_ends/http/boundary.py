@@ -10,7 +10,7 @@ from typing import Final, cast
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from atm_adapters.front_ends.http.access import NOT_AUTHENTICATED, AccessGuard
-from atm_adapters.front_ends.http.request_id import HEADER, begin_request, name_caller
+from atm_adapters.front_ends.http.request_id import HEADER, begin_request
 
 MAX_PATH_BYTES: Final = 1024
 """The longest path of the API has 211. Litestar caches 1,024 paths, so long ones must not reach it."""
@@ -37,16 +37,14 @@ class Boundary:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
-        request_id = begin_request(scope)
-        if not _is_canonical(scope["raw_path"]):
-            scope["path"] = _NO_ROUTE
+        token = None
         if self._guard is not None:
             scope["auth"] = token = self._guard.authenticate(scope)
-            name_caller(None if token is None else token.name)
-            if scope["path"] == NOT_AUTHENTICATED:
-                scope["path"] = _NO_ROUTE
-            if token is None and not self._guard.is_open(scope):
-                scope["path"] = NOT_AUTHENTICATED
+        request_id = begin_request(scope, None if token is None else token.name)
+        if not _is_canonical(scope["raw_path"]) or scope["path"] == NOT_AUTHENTICATED:
+            scope["path"] = _NO_ROUTE
+        if token is None and self._guard is not None and not self._guard.is_open(scope):
+            scope["path"] = NOT_AUTHENTICATED
         if scope.get("method") == "HEAD":
             scope = cast("Scope", {**scope, "method": "GET"})  # a copy, because the server reads the method of its own
             send = _without_body(send)

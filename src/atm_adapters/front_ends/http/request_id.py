@@ -15,24 +15,18 @@ HEADER: Final = b"x-request-id"
 
 _WELL_FORMED = re.compile(rb"[A-Za-z0-9._-]{1,128}")  # no characters that could forge log lines
 
-_current: ContextVar[bytes] = ContextVar("request_id", default=b"-")
-_token_name: ContextVar[str | None] = ContextVar("token_name", default=None)
+_current: ContextVar[tuple[bytes, str | None]] = ContextVar("request", default=(b"-", None))
 
 
-def begin_request(scope: Scope) -> bytes:
-    """Return the id of a request, and set it for the log lines of the current task."""
+def begin_request(scope: Scope, token_name: str | None) -> bytes:
+    """Return the id of a request, and set it for the log lines of the current task.
+
+    :param token_name: the name of the request's access token, for the same lines.
+    """
     # Not from `secrets`: an id is no secret, and the operating system's random numbers cost a system call.
     request_id = _client_id(scope) or b"%032x" % getrandbits(128)
-    _current.set(request_id)
+    _current.set((request_id, token_name))
     return request_id
-
-
-def name_caller(token_name: str | None) -> None:
-    """Set the name of the access token, or None, for the log lines of the current task.
-
-    It must be called for each request, because a pipelined request begins in the context of the one before it.
-    """
-    _token_name.set(token_name)
 
 
 class RequestIdFilter(logging.Filter):
@@ -43,7 +37,8 @@ class RequestIdFilter(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Set the attributes, and keep the record."""
-        request_id, token_name = _current.get().decode(), _token_name.get()
+        encoded_id, token_name = _current.get()
+        request_id = encoded_id.decode()
         record.request_id = record.caller = request_id
         if token_name is not None:
             record.token = token_name
