@@ -8,7 +8,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -227,8 +227,14 @@ def test_empty_name_of_a_file_does_not_turn_tokens_off() -> None:
 
 
 def workers_of(server: Server) -> set[int]:
+    """Return the processes of the server's workers."""
     children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
-    return {pid for pid in map(int, children) if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()}
+    workers = set()
+    for pid in map(int, children):
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+            if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                workers.add(pid)
+    return workers
 
 
 def test_worker_that_starts_with_a_damaged_file_accepts_no_token(file: Path, tmp_path: Path) -> None:
