@@ -14,6 +14,7 @@ from tempfile import TemporaryFile
 from typing import NamedTuple
 
 from support.postgres import free_port
+from support.tokens import bearer
 
 HERE = Path(__file__).parent
 BIN = Path(sys.executable).parent
@@ -31,15 +32,18 @@ class Answered(NamedTuple):
 
 
 @contextmanager
-def running(*command: str) -> Iterator[int]:
-    """Run a server's command on the servers' core, and yield its port when it answers."""
+def running(*command: str, token: str | None = None) -> Iterator[int]:
+    """Run a server's command on the servers' core, and yield its port when it answers.
+
+    :param token: the access token that it requires.
+    """
     port = free_port()
     with TemporaryFile() as log:
         process = subprocess.Popen([*command, "--port", str(port)], stdout=log, stderr=log)  # noqa: S603 - a fixed command
         os.sched_setaffinity(process.pid, {_SERVER_CORE})
         try:
             give_up_at = time.monotonic() + 30
-            while _balance(port, 0) is None:
+            while _balance(port, 0, token) is None:
                 if process.poll() is not None or time.monotonic() > give_up_at:
                     log.seek(0)
                     raise SystemExit(f"{command} does not answer: {log.read().decode()}")
@@ -56,22 +60,24 @@ def reference(app: str) -> list[str]:
     return [str(BIN / "uvicorn"), "--app-dir", str(HERE / "reference"), app, *options, "--log-level", "error"]
 
 
-def mini_atm(store: str, log_level: str = "error") -> list[str]:
+def mini_atm(store: str, *options: str, log_level: str = "error") -> list[str]:
     """Return the command that runs ``atm serve``."""
-    return [str(BIN / "atm"), "serve", "--store", store, "--log-level", log_level]
+    return [str(BIN / "atm"), "serve", "--store", store, "--log-level", log_level, *options]
 
 
-def load(port: int, method: str, *, connections: int = 32, accounts: int = 1) -> Answered:
+def load(port: int, method: str, *, connections: int = 32, accounts: int = 1, token: str | None = None) -> Answered:
     """Send balance requests (GET) or deposits of 1.00 (POST) to accounts in turn, over concurrent connections.
 
+    :param token: the access token that the server requires.
     :raises SystemExit: if a request failed, or if the balances do not match the responses.
     """
-    before = _total(port, accounts)
+    before = _total(port, accounts, token)
     # The script stops sending after SECONDS. wrk ends a second later, when every request has been answered.
     done = subprocess.run(  # noqa: S603 - wrk
         [
             *(_program("wrk"), "-t1", f"-c{connections}", f"-d{SECONDS + 1}s", "-s", str(HERE / "load.lua")),
             *(f"http://127.0.0.1:{port}", "--", str(SECONDS), method, str(accounts)),
+            *([] if token is None else [token]),
         ],
         capture_output=True,
         text=True,
@@ -79,21 +85,22 @@ def load(port: int, method: str, *, connections: int = 32, accounts: int = 1) ->
         preexec_fn=lambda: os.sched_setaffinity(0, {_LOAD_CORE}),
     )
     answered = json.loads(done.stdout.splitlines()[-1])
-    moved = _total(port, accounts) - before
+    moved = _total(port, accounts, token) - before
     if answered["failed"] or moved != (answered["answered"] if method == "POST" else 0):
         raise SystemExit(f"the balances changed by {moved}, but the responses were {answered}")
     # When sending stops, each connection has one unanswered request, whose response is not counted.
     return Answered((answered["answered"] - connections) / SECONDS, answered["p50"], answered["p99"])
 
 
-def _total(port: int, accounts: int) -> float:
-    return sum(_balance(port, number) or 0 for number in range(accounts))
+def _total(port: int, accounts: int, token: str | None) -> float:
+    return sum(_balance(port, number, token) or 0 for number in range(accounts))
 
 
-def _balance(port: int, account: int) -> float | None:
+def _balance(port: int, account: int, token: str | None) -> float | None:
     connection = HTTPConnection("127.0.0.1", port, timeout=30)
     try:
-        connection.request("GET", f"/accounts/{account}/balance")
+        headers = {} if token is None else bearer(token)
+        connection.request("GET", f"/accounts/{account}/balance", headers=headers)
         balance: float = json.loads(connection.getresponse().read())["balance"]
     except ConnectionError:
         return None

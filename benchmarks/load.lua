@@ -1,4 +1,4 @@
--- The requests of wrk. Arguments: seconds, method, number of accounts.
+-- The requests of wrk. Arguments: seconds, method, number of accounts, and the access token if there is one.
 -- After that time it sends no more requests and waits, so that every request is answered when it ends and the
 -- answers can be compared with the balances.
 
@@ -13,11 +13,12 @@ end
 local requests, next_request, stop_at = {}, 0, nil
 
 function init(args)
-  local headers = {["Content-Type"] = "application/json"}
+  local headers = args[4] and {["Authorization"] = "Bearer " .. args[4]} or {}
   for account = 0, tonumber(args[3]) - 1 do
     if args[2] == "GET" then
-      requests[account] = wrk.format("GET", "/accounts/" .. account .. "/balance")
+      requests[account] = wrk.format("GET", "/accounts/" .. account .. "/balance", headers)
     else
+      headers["Content-Type"] = "application/json"
       requests[account] = wrk.format("POST", "/accounts/" .. account .. "/deposit", headers, '{"amount": 1}')
     end
   end

@@ -29,7 +29,9 @@ from library_load import (
 from report import CHARTED, Claim, write
 from support.postgres import Postgres, running_postgres
 from support.stores import demo_store
+from support.tokens import add_token
 
+from atm_adapters.front_ends.http.tokens import Verb
 from atm_adapters.repositories.postgres import PostgresAccountRepository
 from atm_adapters.repositories.sqlite import SqliteAccountRepository
 from atm_core import Account, Deposit
@@ -51,6 +53,7 @@ CLAIMS = [
     Claim("HTTP POST, PostgreSQL, 1,000 accounts", f"HTTP POST, {FASTAPI}", 1.0),
     Claim("HTTP POST, PostgreSQL, one account", "HTTP POST, PostgreSQL, 1,000 accounts", 0.8),
     Claim("HTTP POST, memory, every request logged", "HTTP POST, memory"),
+    Claim("HTTP GET, memory, access tokens", "HTTP GET, memory", 0.95),
     Claim("SQLite, 32 callers on an event loop", "bare sqlite3, 1 with each commit", 6),
     Claim("SQLite, 128 callers on an event loop", "bare sqlite3, 1 with each commit", 12),
     Claim("SQLite, 32 threads", "bare sqlite3, 1 with each commit", 2),
@@ -79,7 +82,10 @@ Subjects = dict[str, Callable[[], float | Answered]]
 @contextmanager
 def over_http(folder: Path, postgres: Postgres) -> Iterator[Subjects]:
     """Run the servers, and yield their measurements."""
+    tokens = folder / "tokens.toml"
+    token = add_token(tokens, "bench", [Verb.read])
     with ExitStack() as stack:
+        guarded = stack.enter_context(running(*mini_atm("memory:", "--tokens", str(tokens)), token=token))
         fastapi, floor, memory, logged, sqlite, on_postgres = [
             stack.enter_context(running(*command))
             for command in (
@@ -95,6 +101,7 @@ def over_http(folder: Path, postgres: Postgres) -> Iterator[Subjects]:
         subjects: Subjects = {
             f"HTTP GET, {FLOOR}": lambda: load(floor, "GET"),
             "HTTP GET, memory": lambda: load(memory, "GET"),
+            "HTTP GET, memory, access tokens": lambda: load(guarded, "GET", token=token),
             f"HTTP GET, {FASTAPI}": lambda: load(fastapi, "GET"),
             "HTTP POST, memory, every request logged": lambda: load(logged, "POST"),
             f"HTTP POST, {FLOOR}": lambda: load(floor, "POST"),
