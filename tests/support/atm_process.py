@@ -22,8 +22,8 @@ from typing import Any
 ATM = str(Path(sys.executable).with_name("atm"))
 
 _NOT_READ_BY_IMPORTS = {
-    "ATM_ALLOW_HOST", "ATM_ALLOW_ORIGIN", "ATM_STORE", "COLUMNS", "LINES", "NO_COLOR", "PAGER", "PATH",
-    "PYTEST_CURRENT_TEST", "PYTHONUNBUFFERED", "TERM", "XDG_DATA_HOME",
+    "ATM_ALLOW_HOST", "ATM_ALLOW_ORIGIN", "ATM_STORE", "ATM_TOKEN", "ATM_TOKENS_FILE", "COLUMNS", "LINES", "NO_COLOR",
+    "PAGER", "PATH", "PYTEST_CURRENT_TEST", "PYTHONUNBUFFERED", "TERM", "XDG_DATA_HOME",
 }  # fmt: skip
 _ENVIRONMENT = dict(os.environ)
 _STARTING = Lock()

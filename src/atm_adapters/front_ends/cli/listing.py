@@ -4,7 +4,7 @@ Accounts are printed a page at a time, so a million of them need no more memory 
 thousands separators, because users copy them into commands, which do not accept separators.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from decimal import Decimal
 from itertools import chain
 from typing import Any, Final, TypeAlias
@@ -51,12 +51,20 @@ def history_table(page: Page, command: str) -> Iterator[str]:
     :param command: prints the account's history.
     """
     rows = [tuple(_HISTORY_COLUMNS), *map(_history_columns, page.entries)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = zip(row, _HISTORY_COLUMNS.values(), widths, strict=True)
-        yield "  ".join(f"{text:{alignment}{width}}" for text, alignment, width in cells).rstrip() + "\n"
+    yield from aligned(rows, _HISTORY_COLUMNS.values())
     if page.has_more:
         yield f"Older entries: {command} --before {page.entries[-1].account.last_entry}\n"
+
+
+def aligned(rows: Sequence[Sequence[str]], alignments: Collection[str]) -> Iterator[str]:
+    """Format rows as lines whose columns have the width of their longest text.
+
+    :param alignments: of each column: ``<`` or ``>``.
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = zip(row, alignments, widths, strict=True)
+        yield "  ".join(f"{text:{alignment}{width}}" for text, alignment, width in cells).rstrip() + "\n"
 
 
 def history_tsv(page: Page) -> Iterator[str]:

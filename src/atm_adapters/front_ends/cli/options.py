@@ -96,11 +96,11 @@ def _use_token_of(file: str | None) -> None:
         return
     try:
         token = Path(file).read_text("ascii").strip()
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "it is not text"
-        raise typer.BadParameter(f"{file} cannot be read: {reason}.") from None
+    except (OSError, ValueError) as error:  # ValueError also for a NUL in the name
+        reason = getattr(error, "strerror", None) or "It is not the text that atm token add prints"
+        raise typer.BadParameter(f"{file!a} cannot be read: {reason}.") from None
     if not token:
-        raise typer.BadParameter(f"{file} is empty. It must hold an access token, as atm token add prints it.")
+        raise typer.BadParameter(f"{file!a} is empty. It must contain an access token, as atm token add prints it.")
     os.environ["ATM_TOKEN"] = token  # not an argument, which other users could see in the list of processes
 
 

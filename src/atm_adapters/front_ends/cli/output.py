@@ -86,14 +86,19 @@ def warn(message: str) -> None:
     typer.echo(f"atm: Warning: {message}", err=True)
 
 
-def echo(result: str) -> None:
-    """Print the result of a command that may have changed an account."""
+def echo(result: str, *, if_lost: str | None = None) -> None:
+    """Print the result of a command that may have changed something.
+
+    :param if_lost: what to say if the result cannot be printed. The default repeats the result on standard error.
+    """
     try:
         typer.echo(result)
     except OSError as error:  # a full disk or a closed pipe must not hide that the money moved
         discard_output()
-        done = ", ".join(" ".join(line.split()) for line in result.splitlines())
-        fail(f"Done ({done}), but the result could not be printed: {error.strerror}.", 1, "output-failed")
+        if if_lost is None:
+            done = ", ".join(" ".join(line.split()) for line in result.splitlines())
+            if_lost = f"Done ({done}), but the result could not be printed"
+        fail(f"{if_lost}: {error.strerror}.", 1, "output-failed")
 
 
 def discard_output() -> None:

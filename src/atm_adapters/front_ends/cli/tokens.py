@@ -1,7 +1,8 @@
 """Commands for the access tokens of a server. Only these make and revoke tokens."""
 
-from datetime import date
-from typing import TYPE_CHECKING, Annotated
+import sys
+from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -9,10 +10,12 @@ from atm_adapters.front_ends.cli.app import SERVERS, App, Group, app
 from atm_adapters.front_ends.cli.output import echo, echo_all, fail
 
 if TYPE_CHECKING:
-    from atm_adapters.front_ends.http.tokens import Verb
+    from atm_adapters.front_ends.http.tokens import TokenEntry, Verb
 
 token_app = App(name="token", cls=Group, no_args_is_help=True, help="Make, list and revoke access tokens.")
 app.add_typer(token_app, rich_help_panel=SERVERS)
+
+_COLUMNS = {"Name": "<", "Id": "<", "May": "<", "Accounts": "<", "Last day": "<", "Status": "<"}
 
 
 def _name(name: str) -> str:
@@ -37,11 +40,35 @@ def _verbs(may: str) -> "list[Verb]":
         ) from None
 
 
-def _day(text: str | None) -> date | None:
+def _accounts(numbers: list[str], *, are_all: bool, are_needed: bool) -> Any:
+    from atm_adapters.front_ends.http.tokens import ALL_ACCOUNTS
+    from atm_core.account import parse_account_number
+
+    if are_all and numbers:
+        raise typer.BadParameter("--all-accounts includes every account. Use one of the two.", param_hint="--account")
+    if are_needed and not are_all and not numbers:
+        raise typer.BadParameter(
+            "it is missing. Name each account that the token may use, or use --all-accounts.", param_hint="--account"
+        )
+    return ALL_ACCOUNTS if are_all else list(dict.fromkeys(map(parse_account_number, numbers)))
+
+
+def _last_day(text: str | None) -> date | None:
+    if text is None:
+        return None
     try:
-        return None if text is None else date.fromisoformat(text)
+        day = date.fromisoformat(text)
     except ValueError:
-        raise typer.BadParameter(f"{text!a} is not a date such as 2027-01-31.") from None
+        raise typer.BadParameter(f"{text!a} is not a date such as 2027-01-31.", param_hint="--expires") from None
+    if day < _today():
+        raise typer.BadParameter(
+            f"{day} has passed. Use {_today()}, which is today in UTC, or a later day.", param_hint="--expires"
+        )
+    return day
+
+
+def _today() -> date:
+    return datetime.now(UTC).date()
 
 
 TokensFile = Annotated[
@@ -75,64 +102,117 @@ def add(
         str | None,
         typer.Option(metavar="DATE", help="The last day on which it is valid, in UTC. The default is no end."),
     ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help='Print {"name": ..., "id": ..., "token": ...}. Errors are JSON, too.')
+    ] = False,
 ) -> None:
     """Make a token and print it. It is shown once, because the file has only its SHA-256.
 
-    A running server accepts it within two seconds.
+    A running server accepts it within two seconds. The file is created if it does not exist, readable by its owner
+    only.
+
+    - read: balance, facts and history of an account
+    - move: deposit and withdraw
+    - manage: open accounts, set their limits, close and reopen them
+    - monitor: metrics, and the details of `/health/ready`. No account is needed for it.
 
     Example: `atm token add till-1 --may read,move --account 0 --tokens tokens.toml`
     """
-    from atm_adapters.front_ends.http.tokens import ALL_ACCOUNTS, TokenEntry, Verb, changed_entries, new_token
-    from atm_adapters.wire.error_responses import REFUSED
-    from atm_core.account import parse_account_number
+    from atm_adapters.front_ends.http.tokens import TokenEntry, Verb, changed_entries, new_token
+    from atm_adapters.wire.error_responses import FAILED, REFUSED
 
-    verbs, last_day = _verbs(may), _day(expires)
-    if all_accounts == bool(account) and verbs != [Verb.monitor]:
-        raise typer.BadParameter("use --account, once or more, or --all-accounts.", param_hint="--account")
-    numbers = [parse_account_number(number) for number in account]
+    verbs, last_day = _verbs(may), _last_day(expires)
+    accounts = _accounts(account, are_all=all_accounts, are_needed=verbs != [Verb.monitor])
+    if sys.stdout is None:
+        fail("Standard output is closed, so the token could not be shown. None was made.", FAILED, "output-failed")
     token, token_id, digest = new_token()
     with changed_entries(tokens) as entries:
         if name in entries:
-            fail(f"There is a token named {name}. Choose another name, or revoke it first.", REFUSED, "token-exists")
-        entries[name] = TokenEntry(
-            id=token_id, sha256=digest, may=verbs, accounts=ALL_ACCOUNTS if all_accounts else numbers, expires=last_day
-        )
-    echo(token)
+            fail(
+                f"There is a token named {name} in {tokens} already. Choose another name, or revoke it first.",
+                REFUSED,
+                "token-exists",
+            )
+        entries[name] = TokenEntry(id=token_id, sha256=digest, may=verbs, accounts=accounts, expires=last_day)
+    result = _json({"name": name, "id": token_id, "token": token}) if as_json else token
+    echo(result, if_lost=f"The token {name} was made, but it could not be printed. Revoke it, and make another one")
 
 
 @token_app.command("list")
 def list_(
     tokens: TokensFile,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for each token.")] = False,
+    as_json: Annotated[
+        bool,
+        typer.Option(
+            "--json",
+            help='Print {"tokens": [...]}, each with name, id, may, accounts, expires and expired. '
+            "Errors are JSON, too.",
+        ),
+    ] = False,
 ) -> None:
-    """List the tokens: name, id, verbs, accounts, and the last day. The id is the part of a token that may be shown.
+    """List the tokens. The id is the part of a token that may be shown.
+
+    In a terminal, print a table. Otherwise print one line for each token, with tabs between its name, id, verbs,
+    accounts, last day, and "valid" or "expired".
 
     Example: `atm token list --tokens tokens.toml`
     """
-    import msgspec
-
+    from atm_adapters.front_ends.cli.listing import aligned
     from atm_adapters.front_ends.http.tokens import read_entries
 
-    for name, entry in read_entries(tokens).items():
-        facts = {"name": name, **msgspec.to_builtins(entry)}
-        del facts["sha256"]
-        if as_json:
-            echo_all([msgspec.json.encode(facts).decode() + "\n"])
-        else:
-            texts = (",".join(fact) if isinstance(fact, list) else fact or "" for fact in facts.values())
-            echo_all(["\t".join(texts) + "\n"])
+    facts = [_facts(name, entry) for name, entry in read_entries(tokens).items()]
+    if as_json:
+        echo(_json({"tokens": facts}))
+    elif sys.stdout is not None and sys.stdout.isatty():
+        echo_all(aligned([tuple(_COLUMNS), *map(_columns, facts)], _COLUMNS.values()))
+    else:
+        echo_all("\t".join(_columns(each)) + "\n" for each in facts)
 
 
 @token_app.command()
-def revoke(name: TokenName, tokens: TokensFile) -> None:
+def revoke(
+    name: TokenName,
+    tokens: TokensFile,
+    as_json: Annotated[
+        bool, typer.Option("--json", help='Print {"name": ..., "id": ...}. Errors are JSON, too.')
+    ] = False,
+) -> None:
     """Revoke a token. A running server refuses it within two seconds.
 
     Example: `atm token revoke till-1 --tokens tokens.toml`
     """
     from atm_adapters.front_ends.http.tokens import changed_entries
-    from atm_adapters.wire.error_responses import REFUSED
 
     with changed_entries(tokens) as entries:
-        if entries.pop(name, None) is None:
-            fail(f"There is no token named {name}. To list them: atm token list", REFUSED, "token-not-found")
-    echo(f"Revoked {name}.")
+        entry = entries.pop(name, None) or _fail_unknown(name, tokens)
+    echo(_json({"name": name, "id": entry.id}) if as_json else f"Revoked {name}.")
+
+
+def _fail_unknown(name: str, tokens: str) -> NoReturn:
+    from atm_adapters.wire.error_responses import REFUSED
+
+    message = f"There is no token named {name} in {tokens}. To list those that exist: atm token list"
+    fail(message, REFUSED, "token-not-found")
+
+
+def _facts(name: str, entry: "TokenEntry") -> dict[str, Any]:
+    return {
+        "name": name,
+        "id": entry.id,
+        "may": entry.may,
+        "accounts": entry.accounts,
+        "expires": entry.expires,
+        "expired": entry.expires is not None and entry.expires < _today(),
+    }
+
+
+def _columns(facts: dict[str, Any]) -> tuple[str, ...]:
+    status = "expired" if facts["expired"] else "valid"
+    texts = [",".join(fact) if isinstance(fact, list) else str(fact or "") for fact in facts.values()]
+    return (*texts[:-1], status)
+
+
+def _json(facts: dict[str, Any]) -> str:
+    import json
+
+    return json.dumps(facts, default=str, separators=(",", ":"))

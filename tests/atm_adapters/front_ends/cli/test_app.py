@@ -2,6 +2,7 @@
 
 import re
 from importlib.metadata import version
+from typing import Any
 
 import pytest
 from support.cli import Atm
@@ -9,14 +10,17 @@ from typer.main import get_command
 
 from atm_adapters.front_ends.cli import app
 
-COMMANDS = list(get_command(app).commands)  # type: ignore[attr-defined] # an application with commands is a group
+GROUP: Any = get_command(app)
+TOKEN_COMMANDS = [f"token {name}" for name in GROUP.commands["token"].commands]
+COMMANDS = [*(name for name in GROUP.commands if name != "token"), *TOKEN_COMMANDS]
+USES_SERVERS = [command for command in COMMANDS if command not in TOKEN_COMMANDS]
 
 
 @pytest.mark.parametrize("option", ["-h", "--help"])
 def test_overview_lists_every_command(atm: Atm, option: str) -> None:
     code, output, _ = atm(option)
     assert code == 0
-    for command in COMMANDS:
+    for command in GROUP.commands:
         assert f"│ {command} " in output
     assert "Exit codes" in output
 
@@ -24,15 +28,18 @@ def test_overview_lists_every_command(atm: Atm, option: str) -> None:
 @pytest.mark.parametrize("option", ["-h", "--help"])
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help_with_an_example(atm: Atm, command: str, option: str) -> None:
-    code, output, _ = atm(command, option)
+    code, output, _ = atm(*command.split(), option)
     assert code == 0
     assert f"Example: atm {command}" in output
-    if command != "check":
+    assert ("--token-file" in output) == (command in USES_SERVERS)
+    if command in TOKEN_COMMANDS:
+        assert output.count("[env var: ATM_TOKENS_FILE]") == 1
+    elif command != "check":
         assert "--store" in output
         assert output.count("[env var: ATM_STORE]") == 1
 
 
-@pytest.mark.parametrize("command", ["", "serve"])
+@pytest.mark.parametrize("command", ["", "serve", "token"])
 def test_help_is_readable_in_80_columns(atm: Atm, command: str) -> None:
     atm.environment["COLUMNS"] = "80"
     code, output, _ = atm(*command.split(), "-h")
