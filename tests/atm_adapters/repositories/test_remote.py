@@ -455,7 +455,7 @@ def test_interrupted_deposit_reports_unknown_outcome_and_key(proxy: Proxy, numbe
 
 
 def serve(host: str, store: str) -> "subprocess.CompletedProcess[str]":
-    return run_atm("serve", "--host", host, "--port", "8765", "--store", store)
+    return run_atm("serve", "--no-auth", "--host", host, "--port", "8765", "--store", store)
 
 
 @pytest.mark.parametrize(

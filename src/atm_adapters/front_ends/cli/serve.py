@@ -96,7 +96,8 @@ def serve(
 ) -> None:
     """Serve the accounts over HTTP until Ctrl-C or SIGTERM, then finish the requests under way.
 
-    Without access tokens, every client that reaches the server can move money. Then it listens on loopback only.
+    Without access tokens, every client that can connect may do everything. So the server then listens on loopback
+    only, unless `--no-auth` says that a proxy in front of it decides who may connect.
 
     Example: `atm serve --port 8080 --store accounts.sqlite3`
     """
@@ -116,7 +117,13 @@ def serve(
         raise typer.BadParameter("a server cannot be its own store.", param_hint="--store")
     if (tls_cert is None) != (tls_key is None):
         raise typer.BadParameter("--tls-cert and --tls-key belong together: give both.", param_hint="--tls-cert")
-    if not is_loopback(host):
+    if tokens == "":
+        raise typer.BadParameter("the name of the file is empty.", param_hint="--tokens")
+    if tokens is not None and no_auth:
+        raise typer.BadParameter(
+            "it contradicts --tokens and ATM_TOKENS_FILE. Use one of the two.", param_hint="--no-auth"
+        )
+    if host and not is_loopback(host):
         if tokens is None and not no_auth:
             raise typer.BadParameter(
                 f"on {host}, every client of the network could move money. Use --tokens FILE to require access tokens, "
