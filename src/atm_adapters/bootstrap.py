@@ -109,7 +109,7 @@ def _open(url: str, initial_accounts: Iterable[Account] | None = None) -> Store:
     if kind == "remote":
         from atm_adapters.repositories.remote import RemoteAccountRepository
 
-        return RemoteAccountRepository(url, name=redact_url(url), token=os.environ.get("ATM_TOKEN") or None)
+        return RemoteAccountRepository(url, name=redact_url(url), token=access_token())
 
     from atm_adapters.repositories.sqlite import SqliteAccountRepository
 
@@ -196,6 +196,11 @@ def redact_url(url: str) -> str:
             shown += url[end:begin] + "***"
         end = max(end, secret_end)
     return shown + url[end:]
+
+
+def access_token() -> str | None:
+    """Return the access token for servers, the value of ``ATM_TOKEN``, or None if it is not set or empty."""
+    return os.environ.get("ATM_TOKEN") or None
 
 
 def store_option(url: str | None) -> str:

@@ -19,6 +19,7 @@ KEY_CHECKS = {
     "A key cannot be reused for another transaction",
     "Malformed keys are rejected",
 }
+ACCESS_CHECK = "Requests without a valid access token are rejected"
 LIFECYCLE_CHECKS = {
     "Entries are numbered without gaps",
     "An account is opened once",

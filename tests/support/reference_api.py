@@ -44,6 +44,7 @@ class Response(NamedTuple):
     status: int
     body: bytes
     content_type: str = "application/json"
+    headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
 Handler: TypeAlias = Callable[["ReferenceApi", Request], Awaitable[Response]]
@@ -81,6 +82,7 @@ class ReferenceApi:
         self.requests += 1
         response = await (self._handler(self, request) if self._handler else self.respond(request))
         headers = [(b"content-type", response.content_type.encode()), (b"content-length", b"%d" % len(response.body))]
+        headers += response.headers
         await send({"type": "http.response.start", "status": response.status, "headers": headers})
         await send({"type": "http.response.body", "body": response.body, "more_body": False})
 

@@ -12,6 +12,7 @@ from tenacity import Retrying, retry_if_exception, stop_after_attempt, stop_afte
 
 from atm_adapters.repositories.bounded_http import MAX_ANSWER_BYTES, BoundedClient, UnusableAnswer
 from atm_adapters.repositories.ownership import ProcessGuard
+from atm_adapters.wire.bearer import authorization
 from atm_adapters.wire.errors import NotAuthenticated
 from atm_adapters.wire.exact_json import decode_account, decode_page
 from atm_adapters.wire.loopback import is_loopback
@@ -46,7 +47,6 @@ _CALLS: Final[Mapping[str, tuple[str, str, tuple[str, ...]]]] = {
 """The call for each kind of transaction: its method, its path, and the members of its body except the note."""
 
 _CALLS_OF_EVERY_SERVER: Final = ("/balance", "/deposit", "/withdraw")
-_TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/-]+=*", re.ASCII)  # RFC 6750, section 2.1
 _COMPLETE: Final = {"Prefer": "return=representation"}  # complete accounts and entries (RFC 7240)
 _MAX_ENTRY_BYTES: Final = 2048  # an entry with the longest note and key, every character of them escaped
 
@@ -98,8 +98,10 @@ class RemoteAccountRepository(Store):
         self, url: str, *, name: str = "", token: str | None = None, retry_timeout: float = 10.0, timeout: float = 10.0
     ) -> None:
         self._name = name or "a server"
-        if token is not None and _TOKEN.fullmatch(token) is None:
-            raise StoreUnavailable(self._name, "the access token has characters that no token has")
+        try:
+            headers = authorization(token)
+        except ValueError as error:
+            raise StoreUnavailable(self._name, str(error)) from error
         self._retry_timeout = retry_timeout
         self._was_reached = False
         self._supports_keys = False
@@ -111,7 +113,7 @@ class RemoteAccountRepository(Store):
             self._http = BoundedClient(
                 base_url=address.copy_with(userinfo=b""),  # httpx logs this URL
                 auth=(address.username, address.password) if address.userinfo else None,
-                headers={} if token is None else {"Authorization": f"Bearer {token}"},
+                headers=headers,
                 timeout=timeout,
                 limits=_LIMITS,
                 trust_env=not is_loopback(address.host),  # no proxy for requests to this machine
@@ -278,7 +280,7 @@ class RemoteAccountRepository(Store):
         if isinstance(error, StoreUnavailable | Overloaded) or answer.status_code == HTTPStatus.REQUEST_TIMEOUT:
             return _AttemptFailed(reason, in_doubt=False)
         if answer.status_code == HTTPStatus.UNAUTHORIZED:
-            return error or NotAuthenticated()
+            return NotAuthenticated()
         if answer.is_server_error:  # perhaps from a proxy that lost the server's answer
             return _AttemptFailed(reason, in_doubt=True)
         is_missing = answer.status_code in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED)

@@ -76,7 +76,7 @@ def test_silent_tls_handshake_ends_at_the_deadline() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"https://127.0.0.1:{silent.getsockname()[1]}"
         with (
-            closing(BoundedClient(base_url=url, timeout=0.3, verify=ssl.create_default_context())) as http,
+            closing(BoundedClient(base_url=url, timeout=0.3, headers={}, verify=ssl.create_default_context())) as http,
             pytest.raises(httpx.ConnectTimeout),
         ):
             http.exchange("GET", "/")

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final, NamedTuple
 
-from atm_adapters.conformance.http_api import keys, lifecycle, rejections, transactions
+from atm_adapters.conformance.http_api import keys, lifecycle, rejections, tokens, transactions
 from atm_adapters.conformance.http_api.server import Server
 
 
@@ -40,6 +40,7 @@ CHECKS: Final = (
     Check("Media types other than JSON are rejected", rejections.other_media_types_are_rejected),
     Check("Large bodies are rejected", rejections.large_bodies_are_rejected),
     Check("Cross-site requests are rejected", rejections.cross_site_requests_are_rejected),
+    Check("Requests without a valid access token are rejected", tokens.invalid_tokens_are_rejected),
     Check("Bodies without an amount are rejected", rejections.bodies_without_an_amount_are_rejected),
     Check("Amounts of zero or less are rejected", partial(rejections.amounts_are_rejected, rejections.ZERO_OR_LESS)),
     Check(

@@ -15,6 +15,8 @@ from typing import Final, NamedTuple, NoReturn, Self, TypeAlias
 
 import httpx
 
+from atm_adapters.wire.bearer import authorization
+
 RESPONSE_TIMEOUT: Final = 10.0  # seconds for one request, from connecting to the last byte
 MAX_RESPONSE_BYTES: Final = 1024 * 1024
 _MAX_SHOWN = 200  # characters of a body
@@ -47,6 +49,7 @@ class Exchange(NamedTuple):
     body: bytes = b""
     error: str = ""
     is_disconnected: bool = False  # the error is a failed connection
+    challenge: str = ""  # the header WWW-Authenticate
 
     @property
     def is_rejected(self) -> bool:
@@ -105,14 +108,19 @@ class Exchange(NamedTuple):
 
 
 class Api:
-    """An async context manager that sends requests to the server at a URL."""
+    """An async context manager that sends requests to the server at a URL.
 
-    def __init__(self, url: str) -> None:
+    :param token: an access token, which is sent with every request.
+    :raises ValueError: if the token is malformed.
+    """
+
+    def __init__(self, url: str, token: str | None = None) -> None:
         self.url = url.rstrip("/")
+        self.has_token = token is not None
         self.requests = 0
         self._pending: set[asyncio.Task[Exchange]] = set()
         self._http = httpx.AsyncClient(
-            headers={"Accept-Encoding": "identity", "User-Agent": "atm-check"},
+            headers={"Accept-Encoding": "identity", "User-Agent": "atm-check", **authorization(token)},
             timeout=RESPONSE_TIMEOUT,
             trust_env=False,
             verify=ssl.create_default_context(),  # the system's certificates; httpx would use its own
@@ -124,10 +132,10 @@ class Api:
     async def __aexit__(self, *_: object) -> None:
         await self._http.aclose()
 
-    async def get(self, path: str, *, from_root: bool = False) -> Exchange:
+    async def get(self, path: str, *headers: Header, from_root: bool = False) -> Exchange:
         """Send a GET request to a path below the URL, or to a path of its host."""
         url = str(httpx.URL(self.url).join(path)) if from_root else f"{self.url}{path}"
-        return await self._send("GET", url, path, b"", [])
+        return await self._send("GET", url, path, b"", headers)
 
     async def post(self, path: str, body: bytes, *headers: Header) -> Exchange:
         """Send a POST request, as JSON if there are no headers."""
@@ -143,7 +151,7 @@ class Api:
             await asyncio.wait(self._pending)
 
     async def _send(self, method: str, url: str, path: str, body: bytes, headers: Sequence[Header]) -> Exchange:
-        shown = [f"({name}: {value})".encode() for name, value in headers if (name, value) != JSON]
+        shown = [f"({name}: {_redacted(name, value)})".encode() for name, value in headers if (name, value) != JSON]
         sent = " ".join([method, *map(printable, filter(None, [path.encode(), body, *shown]))])
         self.requests += 1
         # A cancelled caller must not abort its request, because the server may still apply the transaction.
@@ -163,11 +171,19 @@ class Api:
                     content += chunk
                     if len(content) > MAX_RESPONSE_BYTES:
                         return Exchange(sent, None, error=f"a response of more than {MAX_RESPONSE_BYTES:,} bytes")
-                return Exchange(sent, response.status_code, response.headers.get("content-type", "").lower(), content)
+                fields = response.headers
+                kind, challenge = fields.get("content-type", "").lower(), fields.get("www-authenticate", "")
+                return Exchange(sent, response.status_code, kind, content, challenge=challenge)
         except (TimeoutError, httpx.TimeoutException):
             return Exchange(sent, None, error=f"no complete response within {RESPONSE_TIMEOUT:g} seconds")
         except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
             return Exchange(sent, None, error=printable(_describe(error).encode()), is_disconnected=True)
+
+
+def _redacted(name: str, value: str) -> str:
+    """Return the value of a header, of ``Authorization`` only its first word, because reports are shared."""
+    scheme, space, _ = value.partition(" ")
+    return f"{scheme} ..." if name == "Authorization" and space else value
 
 
 def printable(text: bytes) -> str:

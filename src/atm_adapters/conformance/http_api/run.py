@@ -84,30 +84,38 @@ def valid_url(url: str) -> str:
 
 
 def check_api(
-    url: str, account_numbers: Sequence[str], *, say: Callable[[str], None], step: Callable[[str], None]
+    url: str,
+    account_numbers: Sequence[str],
+    *,
+    token: str | None = None,
+    say: Callable[[str], None],
+    step: Callable[[str], None],
 ) -> Report:
     """Test the server at a URL with two of its accounts, and restore their balances, also on Ctrl-C.
 
+    :param token: the access token, for a server that requires one.
     :param say: called with each message for the user.
     :param step: called with the name of each check before it runs.
-    :raises ValueError: if the URL is malformed (see :func:`valid_url`).
+    :raises ValueError: if the URL (see :func:`valid_url`) or the token is malformed.
     :raises ServerUnreachable: if the server does not respond to the first requests.
     :raises AccountsUnusable: if an account does not exist or cannot be used.
     """
-    return asyncio.run(_check(valid_url(url), account_numbers, say, step))
+    return asyncio.run(_check(valid_url(url), account_numbers, token, say, step))
 
 
 async def _check(
-    url: str, account_numbers: Sequence[str], say: Callable[[str], None], step: Callable[[str], None]
+    url: str, account_numbers: Sequence[str], token: str | None, say: Callable[[str], None], step: Callable[[str], None]
 ) -> Report:
     shown = redact_url(url)
-    async with Api(url) as api:
+    async with Api(url, token) as api:
         first, second = accounts = [AccountUnderTest(api, number) for number in account_numbers]
         found = []
         for account in accounts:
             read = await account.read()
             if read.status is None:
                 raise ServerUnreachable(f"Cannot check {shown}: {read.error}.")
+            if read.status in (401, 403):
+                raise AccountsUnusable(f"{shown} responds with {read.status} to {read.sent}. {_token_advice(token)}")
             if read.status == 404:
                 raise AccountsUnusable(
                     f"{shown} responds with 404 to {read.sent}. Name two existing accounts with --account, or "
@@ -245,6 +253,12 @@ async def _restore(account: AccountUnderTest, found: Decimal) -> Decimal | None:
         if exchange.status != 200:
             break
     return (await account.read()).find_balance(account.number)
+
+
+def _token_advice(token: str | None) -> str:
+    if token is None:
+        return "It may need an access token: set ATM_TOKEN, or use --token-file."
+    return "The access token must be valid, and allow reading and moving money on both accounts."
 
 
 def _text(balance: Decimal | None) -> str:

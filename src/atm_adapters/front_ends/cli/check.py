@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from atm_adapters.bootstrap import access_token
 from atm_adapters.front_ends.cli.app import SERVERS, app
 from atm_adapters.front_ends.cli.output import echo, fail
 
@@ -36,6 +37,8 @@ def check(
     The check deposits to two of the server's accounts and withdraws from them, with hostile amounts and with many
     clients at once. Then it restores their balances, but all entries stay in the journal for ever. So use accounts that
     were opened for tests, not accounts of production. Other clients must not use them during the check.
+    For a server that requires access tokens, set `ATM_TOKEN` to one that may read and move on both accounts. Without
+    the verb manage and all accounts, the checks that open an account are not supported.
     The exit code is 1 if a check failed, 3 if the accounts cannot be used, and 4 if the server does not answer.
 
     Example: `atm check http://127.0.0.1:8000 --account 0 --account 1`
@@ -49,6 +52,7 @@ def check(
         valid_url(url)
     except ValueError as error:
         raise typer.BadParameter(f"{error}.", param_hint="URL") from None
+    token = _valid_token()
     account = account or _default_accounts(url)
     if len(account) != 2 or account[0] == account[1]:
         raise typer.BadParameter(
@@ -57,7 +61,7 @@ def check(
     numbers = [parse_account_number(number) for number in account]
     try:
         with running() as (say, step):
-            report = check_api(url, numbers, say=say, step=step)
+            report = check_api(url, numbers, token=token, say=say, step=step)
     except ServerUnreachable as error:
         fail(str(error), UNAVAILABLE, "server-unreachable")
     except AccountsUnusable as error:
@@ -65,6 +69,17 @@ def check(
     echo(to_json(report) if as_json else as_table(report))
     if report.failed:
         raise typer.Exit(FAILED)
+
+
+def _valid_token() -> str | None:
+    from atm_adapters.wire.bearer import authorization
+
+    token = access_token()
+    try:
+        authorization(token)
+    except ValueError as error:
+        raise typer.BadParameter(f"{error}.", param_hint="ATM_TOKEN") from None
+    return token
 
 
 def _default_accounts(url: str) -> list[str]:

@@ -6,7 +6,15 @@ from decimal import Decimal
 from typing import get_args
 
 import pytest
-from support.http_api_check import KEY_CHECKS, LIFECYCLE_CHECKS, check, failures, select_checks, with_outcome
+from support.http_api_check import (
+    ACCESS_CHECK,
+    KEY_CHECKS,
+    LIFECYCLE_CHECKS,
+    check,
+    failures,
+    select_checks,
+    with_outcome,
+)
 from support.reference_api import Fault, Handler, ReferenceApi, Request, Response, serving
 
 from atm_adapters.wire.problem_document import PROBLEM_JSON
@@ -26,6 +34,7 @@ MISSING = {
     "Large bodies are rejected",
     "Cross-site requests are rejected",
     *LIFECYCLE_CHECKS,
+    ACCESS_CHECK,
 }
 
 
