@@ -12,6 +12,8 @@ from litestar.handlers import HTTPRouteHandler
 
 from atm_adapters.front_ends.http.access import AccessGuard, may_monitor
 from atm_adapters.front_ends.http.openapi import IS_LIVE, IS_READY
+from atm_adapters.front_ends.http.problems import store_refused
+from atm_adapters.wire.errors import NotAllowed, NotAuthenticated
 from atm_core import Account, AccountNotFound, AccountRepository, StoreUnavailable, get_account
 from atm_core.ports import ReportsDurability
 
@@ -37,12 +39,14 @@ def health_routes(accounts: AccountRepository[Awaitable[Account]], guard: Access
         durability = None
         try:
             async with asyncio.timeout(READY_SECONDS):
-                with suppress(AccountNotFound):  # the store answered, so it is ready
+                with suppress(AccountNotFound, NotAllowed):  # the store answered, so it is ready
                     await get_account(accounts, "0")
-                if is_detailed and isinstance(accounts, ReportsDurability):
+                if isinstance(accounts, ReportsDurability):
                     durability = await accounts.durability()
         except TimeoutError as error:
             raise StoreUnavailable("of this server", f"it did not answer in {READY_SECONDS:g} seconds") from error
+        except NotAuthenticated as error:
+            raise store_refused(error) from error
         except StoreUnavailable as error:
             if is_detailed:
                 raise
@@ -51,7 +55,7 @@ def health_routes(accounts: AccountRepository[Awaitable[Account]], guard: Access
         status: dict[str, object] = {"status": "ready"}
         if guard is not None:
             status["tokens"] = "current" if guard.is_current() else "outdated"
-        if durability is not None:
+        if is_detailed and durability is not None:
             status |= asdict(durability)
         return status
 

@@ -69,6 +69,11 @@ def answer_problem(request: Request[Any, Any, Any], error: Exception) -> Respons
     return Response(encode(members), status_code=members["status"], media_type=PROBLEM_JSON, headers=headers)
 
 
+def store_refused(error: NotAuthenticated | NotAllowed) -> StoreUnavailable:
+    """Return the error for clients if the store is another server, which refused the access token of this one."""
+    return StoreUnavailable("of this server", f"it refused the ATM_TOKEN of this server. {error}".rstrip("."))
+
+
 def problem_code(error: Exception) -> str:
     """Return a short, stable name for an error: its code, or its HTTP status."""
     if isinstance(error, AtmError):

@@ -17,9 +17,15 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.types import HTTPReceiveMessage, Receive, Scope, Send
 
 from atm_adapters.front_ends.http import openapi
-from atm_adapters.front_ends.http.problems import MAX_BODY_BYTES, ClientDisconnected, UnsupportedMediaType
+from atm_adapters.front_ends.http.problems import (
+    MAX_BODY_BYTES,
+    ClientDisconnected,
+    UnsupportedMediaType,
+    store_refused,
+)
 from atm_adapters.front_ends.http.request_bodies import LIMITS, MOVEMENT, NOTE, OPENING, RequestBody
 from atm_adapters.front_ends.http.tokens import Verb
+from atm_adapters.wire.errors import NotAllowed, NotAuthenticated
 from atm_adapters.wire.exact_json import (
     encode_account,
     encode_balance,
@@ -222,6 +228,8 @@ async def _or_shutdown_error(call: Awaitable[T], error_class: Callable[[str, str
     """Await a call. If the server cancels it at the end of its grace period, raise an error that says what is known."""
     try:
         return await call
+    except (NotAllowed, NotAuthenticated) as error:
+        raise store_refused(error) from error
     except CancelledError as error:
         raise error_class("of this server", "it is shutting down") from error
 
