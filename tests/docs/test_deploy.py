@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.atm_process import run_atm
 from typer.main import get_command
 
 from atm_adapters import open_store
 from atm_adapters.front_ends.cli import app
+from atm_adapters.front_ends.http.tokens import read_tokens
 from atm_core import get_account, open_account
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -60,6 +62,25 @@ def test_service_creates_its_store_without_accounts(state: Path) -> None:
         run("mini-atm.service", "ExecStartPre", state)
     with open_store(str(state / "mini-atm/accounts.sqlite3")) as accounts:
         assert accounts.list_accounts("", 10) == []  # type: ignore[attr-defined]
+
+
+def test_service_creates_its_tokens_file_and_keeps_it(state: Path) -> None:
+    run("mini-atm.service", "ExecStartPre", state)
+    file = state / "mini-atm/tokens.toml"
+    assert read_tokens(str(file)) == {}
+    add = ["token", "add", "till-1", "--may", "read", "--account", "42", "--tokens", str(file)]
+    assert run_atm(*add).returncode == 0
+    run("mini-atm.service", "ExecStartPre", state)
+    assert [token.name for token in read_tokens(str(file)).values()] == ["till-1"]
+
+
+def test_everything_in_deploy_requires_tokens() -> None:
+    (in_unit,) = [each for each in settings(DEPLOY / "mini-atm.service")["Environment"] if "TOKENS" in each]
+    (in_image,) = re.findall(r"ATM_TOKENS_FILE=/\S+", (DEPLOY / "Containerfile").read_text())
+    assert (in_unit, in_image) == (
+        "ATM_TOKENS_FILE=%S/mini-atm/tokens.toml",
+        "ATM_TOKENS_FILE=/var/lib/mini-atm/tokens.toml",
+    )
 
 
 def test_backup_service_keeps_two_weeks(state: Path) -> None:
@@ -110,7 +131,8 @@ def test_every_timer_starts_a_service() -> None:
     assert [timer for timer in timers if timer.with_suffix(".service") not in SERVICES] == []
 
 
-def test_every_other_command_can_be_parsed() -> None:
+def test_every_other_command_can_be_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ATM_TOKENS_FILE", "tokens.toml")  # as in the image
     texts = {file.name: file.read_text() for file in DEPLOY.iterdir()}
     # The comments begin a command with three spaces, and name its program with or without its folder.
     shown = re.findall(r"^# {3}(?:.* |/.*/)?atm (.*)", "\n".join(texts.values()), re.MULTILINE)
@@ -118,8 +140,16 @@ def test_every_other_command_can_be_parsed() -> None:
     program, *words = json.loads(started)
     (served,) = settings(DEPLOY / "mini-atm.service")["ExecStart"]
     assert program == "atm"
-    assert len(shown) == 3
+    assert len(shown) == 5
     group: Any = get_command(app)
     for arguments in [words, served.split()[1:], *map(shlex.split, shown)]:
         with group.make_context("atm", list(arguments)) as parent:
-            assert group.commands[arguments[0]].make_context(arguments[0], arguments[1:], parent=parent)
+            assert_parsed(group, arguments, parent)
+
+
+def assert_parsed(group: Any, arguments: list[str], parent: Any) -> None:
+    """Require that a group has the command, and that the command accepts its arguments."""
+    command = group.commands[arguments[0]]
+    context = command.make_context(arguments[0], arguments[1:], parent=parent)
+    if hasattr(command, "commands"):
+        assert_parsed(command, arguments[1:], context)

@@ -14,7 +14,7 @@ from support.server import serving
 from atm_adapters.front_ends.http.server.protocol import LimitedHttpProtocol
 from atm_adapters.repositories.memory import InMemoryAccountRepository
 from atm_adapters.wire.error_responses import ERROR_RESPONSES
-from atm_adapters.wire.errors import UnknownStore
+from atm_adapters.wire.errors import InvalidTokensFile, UnknownStore
 from atm_core import (
     Account,
     AtmError,
@@ -91,9 +91,9 @@ def with_titles_of_this_python(problem: dict[str, Any]) -> dict[str, Any]:
 
 def test_every_error_has_an_example_with_its_status() -> None:
     shown = set(re.findall(r'"type": ?"urn:mini-atm:error:([a-z-]+)".*?"status": ?(\d+)', GUIDE.read_text()))
-    # A server imports no journals, and does not say what is wrong with its store. AtmError is the row of refusals
-    # without a row of their own.
-    not_answered = {UnknownStore, InconsistentJournal, StoreNotEmpty, StoreNotInitialized, AtmError}
+    # A server imports no journals, and does not say what is wrong with its store or its tokens file. AtmError is the
+    # row of refusals without a row of their own.
+    not_answered = {InvalidTokensFile, UnknownStore, InconsistentJournal, StoreNotEmpty, StoreNotInitialized, AtmError}
     assert shown == {
         (error.code, str(response.status)) for error, response in ERROR_RESPONSES.items() if error not in not_answered
     }
