@@ -16,7 +16,7 @@ from atm_adapters.front_ends.cli.options import (
     StoreUrl,
     WithdrawalLimit,
 )
-from atm_adapters.front_ends.cli.output import echo, echo_all, echo_in_pager
+from atm_adapters.front_ends.cli.output import echo, echo_all, echo_in_pager, is_terminal
 from atm_core import Account, use_cases
 
 AsJson = Annotated[
@@ -116,7 +116,7 @@ def history(
         page = use_cases.read_history(accounts, account_number, before=before, limit=limit)
     if as_json:
         echo_all(listing.history_json(account_number, page, limit))
-    elif sys.stdout.isatty():
+    elif is_terminal(sys.stdout):
         older = f"atm history {account_number} --limit {limit}{store_option(store)}"
         echo_in_pager(listing.history_table(page, older))
     else:

@@ -16,7 +16,7 @@ from typing import BinaryIO, Final, NoReturn
 import msgspec
 
 from atm_adapters.front_ends.cli.listing import counted
-from atm_adapters.front_ends.cli.output import fail
+from atm_adapters.front_ends.cli.output import fail, is_terminal
 from atm_adapters.wire.error_responses import INVALID
 from atm_adapters.wire.exact_json import EXPORT_MEMBERS, decode_entry, encode_entry, exported_members
 from atm_core import Entry, InconsistentJournal
@@ -183,7 +183,7 @@ def opened_journal(name: str) -> Iterator[BinaryIO]:
     :raises CommandFailed: if it cannot be opened.
     """
     if name == "-":
-        if sys.stdin is None or sys.stdin.isatty():
+        if sys.stdin is None or is_terminal(sys.stdin):
             example = "atm export --store OLD | atm import - --store NEW"
             fail(
                 f"Standard input is closed or a terminal. Name a file, or use a pipe: {example}",

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from io import TextIOWrapper
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 import typer
 
@@ -73,12 +73,14 @@ def print_failure(message: str, code: str, facts: dict[str, object] | None = Non
 
 
 def prepare_output() -> None:
-    """Discard what is printed to a closed standard output or error, and escape what a terminal's encoding lacks."""
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: PTH123, SIM115 - open until the process ends
+    """Escape the characters that the encoding of standard output lacks."""
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def is_terminal(stream: TextIO | None) -> bool:
+    """Return whether a standard stream is a terminal. It is None if it was closed before the start."""
+    return stream is not None and stream.isatty()
 
 
 def warn(message: str) -> None:

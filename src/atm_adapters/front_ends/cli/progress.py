@@ -8,6 +8,8 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
+from atm_adapters.front_ends.cli.output import is_terminal
+
 if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn
 
@@ -19,7 +21,7 @@ def tracked(items: Iterable[_Item], description: str, count: Callable[[], int]) 
 
     :param count: returns their number. It is called if there is a terminal.
     """
-    if not sys.stderr.isatty():
+    if not is_terminal(sys.stderr):
         yield from items
         return
     from rich.progress import TaskProgressColumn, TimeRemainingColumn
@@ -32,7 +34,7 @@ def tracked(items: Iterable[_Item], description: str, count: Callable[[], int]) 
 def tracked_bytes(file: BinaryIO, description: str) -> Iterator[BinaryIO]:
     """Yield the file, and show how many of its bytes have been read, unless it is a pipe."""
     status = os.fstat(file.fileno())
-    if not sys.stderr.isatty() or not stat.S_ISREG(status.st_mode):
+    if not is_terminal(sys.stderr) or not stat.S_ISREG(status.st_mode):
         yield file
         return
     from rich.progress import DownloadColumn, TimeRemainingColumn
@@ -44,7 +46,7 @@ def tracked_bytes(file: BinaryIO, description: str) -> Iterator[BinaryIO]:
 
 def above_bar(texts: Iterable[str]) -> Iterable[str]:
     """Yield texts for standard output. On the terminal of a progress bar, each erases the bar, which is drawn again."""
-    if sys.stdout.isatty() and sys.stderr.isatty():
+    if is_terminal(sys.stdout) and is_terminal(sys.stderr):
         return (f"\r\x1b[2K{text}" for text in texts)
     return texts
 

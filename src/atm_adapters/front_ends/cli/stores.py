@@ -19,7 +19,7 @@ from atm_adapters.bootstrap import (
 )
 from atm_adapters.front_ends.cli.app import STORES, app, fail_unable, opened
 from atm_adapters.front_ends.cli.options import ACCOUNT, StoreUrl
-from atm_adapters.front_ends.cli.output import echo, echo_all, echo_in_pager, fail
+from atm_adapters.front_ends.cli.output import echo, echo_all, echo_in_pager, fail, is_terminal
 from atm_core import Account, AccountAlreadyExists, InconsistentJournal, Opening
 from atm_core.ports import AuditableStore, BackupStore, ListableStore, PortableStore, Store
 
@@ -134,7 +134,7 @@ def accounts(
         pages = iter_pages(listable)
         if as_json:
             echo_all(format_json(pages))
-        elif sys.stdout.isatty():
+        elif is_terminal(sys.stdout):
             echo_in_pager(format_table(pages))
         else:
             echo_all(format_tsv(pages))
@@ -178,7 +178,7 @@ def export(
 
         with closing(portable.export_entries(account)) as entries:
             lines = json_lines if format is ExportFormat.jsonl else csv_lines
-            if sys.stdout.isatty():
+            if is_terminal(sys.stdout):
                 echo_all(lines(entries))
             else:
                 with closing(tracked(entries, "Exporting", count)) as shown:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from atm_adapters.front_ends.cli.app import SERVERS, App, Group, app
-from atm_adapters.front_ends.cli.output import echo, echo_all, fail
+from atm_adapters.front_ends.cli.output import echo, echo_all, fail, is_terminal
 
 if TYPE_CHECKING:
     from atm_adapters.front_ends.http.tokens import TokenEntry, Verb
@@ -163,7 +163,7 @@ def list_(
     facts = [_facts(name, entry) for name, entry in read_entries(tokens).items()]
     if as_json:
         echo(_json({"tokens": facts}))
-    elif sys.stdout is not None and sys.stdout.isatty():
+    elif is_terminal(sys.stdout):
         echo_all(aligned([tuple(_COLUMNS), *map(_columns, facts)], _COLUMNS.values()))
     else:
         echo_all("\t".join(_columns(each)) + "\n" for each in facts)
