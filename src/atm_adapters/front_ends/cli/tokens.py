@@ -90,7 +90,7 @@ def add(
         str,
         typer.Option(
             metavar="VERBS",
-            help="What it may do: one or more of read, move, manage and monitor, with commas between them.",
+            help="Its verbs: one or more of read, move, manage and monitor, with commas between them.",
             show_default=False,
         ),
     ],

@@ -155,7 +155,7 @@ def authorize(request: Request[Any, Any, Any]) -> None:
     :raises NotAllowed: if it does not.
     """
     scope = request.scope
-    if scope["method"] == "OPTIONS":  # tells the methods of a route
+    if scope["method"] == "OPTIONS":  # answers with the methods of a route
         return
     verb = _may(scope["route_handler"])
     if verb is None:
@@ -185,7 +185,7 @@ def _may(handler: BaseRouteHandler) -> Verb | None:
 
 
 def _version(file: str) -> _Version | None:
-    """Return what tells one version of a file from the next, or None if there is no such file.
+    """Return facts that differ between two versions of a file, or None if there is no such file.
 
     The time of the last change also changes if only the permissions do, or if a copy keeps the time of its original.
     """

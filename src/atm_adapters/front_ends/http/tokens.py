@@ -43,7 +43,7 @@ _AccountNumber: TypeAlias = Annotated[str, _matches(ACCOUNT_NUMBER_PATTERN)]
 
 
 class Verb(StrEnum):
-    """What a token may do."""
+    """The verbs that a token may have. Each allows some calls."""
 
     read = "read"  # balance, facts and history of an account
     move = "move"  # deposit and withdraw
