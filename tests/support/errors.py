@@ -3,7 +3,14 @@
 from decimal import Decimal
 from typing import Final
 
-from atm_adapters.wire.errors import InvalidBody, UnknownRefusal, UnknownStore
+from atm_adapters.wire.errors import (
+    InvalidBody,
+    InvalidTokensFile,
+    NotAllowed,
+    NotAuthenticated,
+    UnknownRefusal,
+    UnknownStore,
+)
 from atm_core import (
     MAX_MONEY,
     AccountAlreadyExists,
@@ -51,6 +58,9 @@ EXAMPLES: Final[tuple[AtmError, ...]] = (
     Overloaded(10_000),
     OutcomeUnknown("/secret/path", "the secret disk failed", "Read the balance."),
     InvalidBody("#/amount", "it has no amount", '{"amount": 1}'),
+    InvalidTokensFile("tokens.toml", "No such file or directory"),
+    NotAuthenticated(),
+    NotAllowed("move"),
     UnknownStore("mysql://h/db", "Use a file path."),
     UnknownRefusal("Account 0 is frozen."),
 )

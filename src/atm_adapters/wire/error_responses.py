@@ -40,7 +40,7 @@ ERROR_RESPONSES: Final[dict[type[errors.AtmError], ErrorResponse]] = {
     errors.StoreNotEmpty: ErrorResponse("Store not empty", 409, REFUSED),
     errors.StoreUnavailable: ErrorResponse("Store unavailable", 503, UNAVAILABLE),
     errors.StoreNotInitialized: ErrorResponse("Store not initialized", 503, UNAVAILABLE),
-    InvalidTokensFile: ErrorResponse("Invalid tokens file", 500, UNAVAILABLE),
+    InvalidTokensFile: ErrorResponse("Invalid tokens file", 503, UNAVAILABLE),
     errors.Overloaded: ErrorResponse("Overloaded", 503, UNAVAILABLE),
     errors.OutcomeUnknown: ErrorResponse("Outcome unknown", 503, UNKNOWN),
     errors.AtmError: ErrorResponse("Refused", 422, REFUSED),  # every refusal without a row of its own

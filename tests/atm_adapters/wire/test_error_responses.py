@@ -3,7 +3,7 @@
 from support.errors import project_errors
 
 from atm_adapters.wire.error_responses import ERROR_RESPONSES, ErrorResponse, response_for
-from atm_adapters.wire.errors import UnknownRefusal
+from atm_adapters.wire.errors import NotAllowed, NotAuthenticated, UnknownRefusal
 from atm_core import AccountNotFound, AtmError, OutcomeUnknown
 
 
@@ -21,7 +21,7 @@ def test_every_error_has_a_row() -> None:
 
 def test_every_row_is_consistent() -> None:
     for error, response in ERROR_RESPONSES.items():
-        assert response.exit_code in (2, 3, 4, 5), error
+        assert response.exit_code in (2, 3, 4, 5, 6), error
         assert 400 <= response.status <= 503, error
         assert response.title
         assert (response.exit_code in (4, 5)) == (response.status == 503), error
@@ -29,6 +29,11 @@ def test_every_row_is_consistent() -> None:
 
 def test_only_an_unknown_outcome_has_its_own_exit_code() -> None:
     assert [error for error, response in ERROR_RESPONSES.items() if response.exit_code == 5] == [OutcomeUnknown]
+
+
+def test_only_refused_tokens_have_exit_code_6() -> None:
+    refused = {error: response.status for error, response in ERROR_RESPONSES.items() if response.exit_code == 6}
+    assert refused == {NotAuthenticated: 401, NotAllowed: 403}
 
 
 def test_error_without_a_row_has_the_response_of_its_base_class() -> None:

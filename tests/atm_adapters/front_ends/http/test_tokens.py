@@ -223,7 +223,7 @@ def test_server_does_not_start_with_a_damaged_file(tmp_path: Path, options: list
 
 def test_empty_name_of_a_file_does_not_turn_tokens_off() -> None:
     done = run_atm("serve", "--port", "0", "--store", "memory:", "--tokens", "")
-    assert (done.returncode, done.stdout) == (4, "")
+    assert (done.returncode, done.stdout) == (2, "")
 
 
 def workers_of(server: Server) -> set[int]:
