@@ -58,9 +58,8 @@ def open_store(url: str | None = None, *, create: bool | None = None) -> Store:
     except StoreNotInitialized as error:
         if create is False:
             raise
-        is_default = is_default_file(url)
-        if is_default or create:
-            return _open(url, DEMO_ACCOUNTS if is_default else ())
+        if create or is_default_file(url):
+            return _create(url)
         advice = f"to {'upgrade' if error.schema_version else 'create'} it, run: atm init{store_option(url)}"
         raise StoreNotInitialized(error.store, f"{error.reason} ({advice})", error.schema_version) from error
 
@@ -74,9 +73,14 @@ def init_store(url: str | None = None) -> int | None:
     try:
         _open(url).close()
     except StoreNotInitialized as error:
-        open_store(url, create=True).close()
+        _create(url).close()
         return error.schema_version
     return None
+
+
+def _create(url: str) -> Store:
+    """Open a store, after creating it or upgrading its schema."""
+    return _open(url, DEMO_ACCOUNTS if is_default_file(url) else ())
 
 
 def _open(url: str, initial_accounts: Iterable[Account] | None = None) -> Store:

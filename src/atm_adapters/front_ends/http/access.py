@@ -1,4 +1,4 @@
-"""Who may do what: every request but a few needs an access token (RFC 6750) if the server has a tokens file.
+"""The check of access tokens (RFC 6750). If the server has a tokens file, all requests but a few need one.
 
 The boundary authenticates each request before it is routed, also those to unknown paths. Each route states in its
 option ``may`` which verb it needs, or None if it is for everyone. It is checked after routing. Both checks happen
@@ -107,7 +107,7 @@ class AccessGuard:
         return self._is_current
 
     def _matching(self, secret: bytes) -> AccessToken | None:
-        """Return the token of the file that matches, found in constant time."""
+        """Return the token of the file that matches. The comparison takes the same time for all secrets of an id."""
         token_id = secret[TOKEN_ID]
         if (presented := self._presented.get(token_id)) and compare_digest(secret, presented):
             return self._tokens[token_id]

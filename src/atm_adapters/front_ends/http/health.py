@@ -1,7 +1,6 @@
 """Health checks for load balancers, orchestrators and monitoring."""
 
 import asyncio
-import logging
 from collections.abc import Awaitable
 from contextlib import suppress
 from dataclasses import asdict
@@ -16,8 +15,6 @@ from atm_adapters.front_ends.http.problems import store_refused
 from atm_adapters.wire.errors import NotAllowed, NotAuthenticated
 from atm_core import Account, AccountNotFound, AccountRepository, StoreUnavailable, get_account
 from atm_core.ports import ReportsDurability
-
-logger = logging.getLogger(__name__)
 
 READY_SECONDS: Final = 2.0
 """How long the readiness check waits for the store."""
@@ -35,7 +32,6 @@ def health_routes(accounts: AccountRepository[Awaitable[Account]], guard: Access
 
     @get("/health/ready", operation_id="isReady", operation_class=IS_READY, opt={"may": None})
     async def is_ready(request: Request[Any, Any, Any]) -> dict[str, object]:
-        is_detailed = may_monitor(request)
         durability = None
         try:
             async with asyncio.timeout(READY_SECONDS):
@@ -47,15 +43,10 @@ def health_routes(accounts: AccountRepository[Awaitable[Account]], guard: Access
             raise StoreUnavailable("of this server", f"it did not answer in {READY_SECONDS:g} seconds") from error
         except NotAuthenticated as error:
             raise store_refused(error) from error
-        except StoreUnavailable as error:
-            if is_detailed:
-                raise
-            logger.error("%s", error)
-            raise StoreUnavailable("of this server", "its log says why") from error
         status: dict[str, object] = {"status": "ready"}
         if guard is not None:
             status["tokens"] = "current" if guard.is_current() else "outdated"
-        if is_detailed and durability is not None:
+        if durability is not None and may_monitor(request):
             status |= asdict(durability)
         return status
 

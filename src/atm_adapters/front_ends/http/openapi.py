@@ -286,7 +286,7 @@ IS_READY = operation(
 def describe_access(openapi: OpenAPI, verbs: Mapping[str, Verb | None]) -> None:
     """Describe the access tokens of a server that requires them.
 
-    :param verbs: what each operation needs, by operation id. None if it is for everyone.
+    :param verbs: the verb that each operation needs, by operation id. None if it is for everyone.
     """
     openapi.info.description = DESCRIPTION + _TOKENS
     openapi.components.security_schemes = {"accessToken": SecurityScheme(type="http", scheme="bearer")}
