@@ -65,11 +65,15 @@ def print_failure(message: str, code: str, facts: dict[str, object] | None = Non
 
     text = f"atm: {message}"
     if as_json:
-        import json
-
-        error = {"code": code, "detail": message, **(facts or {})}
-        text = json.dumps({"error": error}, default=str, separators=(",", ":"))
+        text = json_text({"error": {"code": code, "detail": message, **(facts or {})}})
     typer.echo(printable(text), err=True)
+
+
+def json_text(members: dict[str, object]) -> str:
+    """Return a JSON object on one line. Values that JSON does not have, such as sums and days, become strings."""
+    import json
+
+    return json.dumps(members, default=str, separators=(",", ":"))
 
 
 def prepare_output() -> None:
@@ -89,9 +93,9 @@ def warn(message: str) -> None:
 
 
 def echo(result: str, *, if_lost: str | None = None) -> None:
-    """Print the result of a command that may have changed something.
+    """Print the result of a command that may have changed a store.
 
-    :param if_lost: what to say if the result cannot be printed. The default repeats the result on standard error.
+    :param if_lost: the message if the result cannot be printed. The default repeats the result on standard error.
     """
     try:
         typer.echo(result)

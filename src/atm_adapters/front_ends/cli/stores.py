@@ -2,9 +2,10 @@
 
 import os
 import sys
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from enum import StrEnum
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -19,9 +20,12 @@ from atm_adapters.bootstrap import (
 )
 from atm_adapters.front_ends.cli.app import STORES, app, fail_unable, opened
 from atm_adapters.front_ends.cli.options import ACCOUNT, StoreUrl
-from atm_adapters.front_ends.cli.output import echo, echo_all, echo_in_pager, fail, is_terminal
+from atm_adapters.front_ends.cli.output import echo, echo_all, echo_in_pager, fail, is_terminal, json_text
 from atm_core import Account, AccountAlreadyExists, InconsistentJournal, Opening
 from atm_core.ports import AuditableStore, BackupStore, ListableStore, PortableStore, Store
+
+if TYPE_CHECKING:
+    from atm_adapters.front_ends.cli.findings import Audit
 
 _NO_JOURNAL = "has no journal that this command can read. Run it where a file or a database has the accounts."
 
@@ -73,15 +77,13 @@ def init(
 
     name = redact_url(url)
     if as_json:
-        import json
-
         report = {
             "store": name,
             "created": version == 0,
             "upgraded_from": version or None,
             "opened": [account.account_number for account in new_accounts],
         }
-        echo(json.dumps(report, separators=(",", ":")))
+        echo(json_text(report))
         return
     lines = [_what_init_did(name, version)]
     lines += [f"Opened account {account.account_number} with {account.balance}." for account in new_accounts]
@@ -254,9 +256,7 @@ def backup(
 
         count = run_interruptibly(copy)
     if as_json:
-        import json
-
-        echo(json.dumps({"file": file, "accounts": count, "verified": not no_verify}, separators=(",", ":")))
+        echo(json_text({"file": file, "accounts": count, "verified": not no_verify}))
     else:
         verdict = "The copy was not verified." if no_verify else "Every account matches its journal."
         echo(f"Backed up {counted(count, 'account')} to {printable(file)}. {verdict}")
@@ -271,17 +271,25 @@ def _fail_to_back_up(store: str | None) -> NoReturn:
     fail_unable(store, "is not in a file. Run this command where a SQLite file has the accounts.")
 
 
+@contextmanager
+def _audited(store: AuditableStore, *, as_json: bool) -> Iterator[tuple["Audit", Iterator[str]]]:
+    """Yield an audit with a progress bar, and its report, which carries it out."""
+    from atm_adapters.front_ends.cli.findings import Audit, audit_document, audit_report
+    from atm_adapters.front_ends.cli.progress import tracked
+
+    with closing(store.audit()) as audited, closing(tracked(audited, "Verifying", store.count_accounts)) as shown:
+        audit = Audit(shown)
+        yield audit, (audit_document if as_json else audit_report)(audit)
+
+
 def _verify_copy(copied: AuditableStore, file: str, *, as_json: bool) -> None:
     from itertools import chain
 
-    from atm_adapters.front_ends.cli.findings import Audit, audit_document, audit_report
     from atm_adapters.front_ends.cli.listing import counted
-    from atm_adapters.front_ends.cli.progress import above_bar, tracked
+    from atm_adapters.front_ends.cli.progress import above_bar
     from atm_adapters.wire.error_responses import FAILED
 
-    with closing(copied.audit()) as audited, closing(tracked(audited, "Verifying", copied.count_accounts)) as shown:
-        audit = Audit(shown)
-        report = (audit_document if as_json else audit_report)(audit)
+    with _audited(copied, as_json=as_json) as (audit, report):
         first = next(report)  # of a consistent store it is the verdict
         if audit.wrong:
             echo_all(above_bar(chain([first], report)))
@@ -311,18 +319,13 @@ def verify(
 
     Example: `atm verify`
     """
-    from atm_adapters.front_ends.cli.findings import Audit, audit_document, audit_report
-    from atm_adapters.front_ends.cli.progress import above_bar, tracked
+    from atm_adapters.front_ends.cli.progress import above_bar
     from atm_adapters.wire.error_responses import FAILED
 
     with opened(store) as auditable:
         if not isinstance(auditable, AuditableStore):
             fail_unable(store, _NO_JOURNAL)
-        with (
-            closing(auditable.audit()) as audited,
-            closing(tracked(audited, "Verifying", auditable.count_accounts)) as shown,
-        ):
-            audit = Audit(shown)
-            echo_all(above_bar((audit_document if as_json else audit_report)(audit)))
+        with _audited(auditable, as_json=as_json) as (audit, report):
+            echo_all(above_bar(report))
     if audit.wrong:
         raise typer.Exit(FAILED)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from atm_adapters.front_ends.cli.app import SERVERS, App, Group, app
-from atm_adapters.front_ends.cli.output import echo, echo_all, fail, is_terminal
+from atm_adapters.front_ends.cli.output import echo, echo_all, fail, is_terminal, json_text
 
 if TYPE_CHECKING:
     from atm_adapters.front_ends.http.tokens import TokenEntry, Verb
@@ -134,7 +134,7 @@ def add(
                 "token-exists",
             )
         entries[name] = TokenEntry(id=token_id, sha256=digest, may=verbs, accounts=accounts, expires=last_day)
-    result = _json({"name": name, "id": token_id, "token": token}) if as_json else token
+    result = json_text({"name": name, "id": token_id, "token": token}) if as_json else token
     echo(result, if_lost=f"The token {name} was made, but it could not be printed. Revoke it, and make another one")
 
 
@@ -162,7 +162,7 @@ def list_(
 
     facts = [_facts(name, entry) for name, entry in read_entries(tokens).items()]
     if as_json:
-        echo(_json({"tokens": facts}))
+        echo(json_text({"tokens": facts}))
     elif is_terminal(sys.stdout):
         echo_all(aligned([tuple(_COLUMNS), *map(_columns, facts)], _COLUMNS.values()))
     else:
@@ -185,7 +185,7 @@ def revoke(
 
     with changed_entries(tokens) as entries:
         entry = entries.pop(name, None) or _fail_unknown(name, tokens)
-    echo(_json({"name": name, "id": entry.id}) if as_json else f"Revoked {name}.")
+    echo(json_text({"name": name, "id": entry.id}) if as_json else f"Revoked {name}.")
 
 
 def _fail_unknown(name: str, tokens: str) -> NoReturn:
@@ -210,9 +210,3 @@ def _columns(facts: dict[str, Any]) -> tuple[str, ...]:
     status = "expired" if facts["expired"] else "valid"
     texts = [",".join(fact) if isinstance(fact, list) else str(fact or "") for fact in facts.values()]
     return (*texts[:-1], status)
-
-
-def _json(facts: dict[str, Any]) -> str:
-    import json
-
-    return json.dumps(facts, default=str, separators=(",", ":"))
